@@ -1,0 +1,33 @@
+"""CSDMS BMI 2.0 components for differentiable hydrology and land-surface models.
+
+Importing the package loads neither PyTorch nor JAX: public names resolve on first use (PEP 562), because coupling
+frameworks import every plugin eagerly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Component": "bmi_components.component",
+    "DeltaHBV": "bmi_components.hbv.component",
+    "Stepper": "bmi_components.stepper",
+    "TrainedModel": "bmi_components.trained_model",
+    "Variable": "bmi_components.variables",
+}
+
+__all__ = ["Component", "DeltaHBV", "Stepper", "TrainedModel", "Variable"]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'bmi_components' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
