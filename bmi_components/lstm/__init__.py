@@ -1,0 +1,1 @@
+"""Recurrent networks: cells, and the streamflow LSTM family."""

@@ -1,0 +1,294 @@
+"""Recurrent cells: the long short-term memory, one step at a time and over a whole sequence at full speed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from bmi_components.errors import ValueShapeError
+
+__all__ = ["LstmState", "LstmWeights", "lstm_cell", "lstm_sequence"]
+
+_ROWS_PER_BLOCK = 2048
+"""Rows (time step x catchment) that are worked on together: enough for a fast GEMM, few enough for the cache."""
+
+
+class LstmState(NamedTuple):
+    """What a LSTM remembers: hidden state ``h`` and cell state ``c``, each ``[catchment, hidden]``."""
+
+    h: Tensor
+    c: Tensor
+
+
+class LstmWeights(NamedTuple):
+    """Weights of one LSTM layer; the rows are the gates input, forget, cell, output (i, f, g, o), each ``hidden``.
+
+    ``w_ih[4*hidden, feature]``, ``w_hh[4*hidden, hidden]``, ``b_ih[4*hidden]``, ``b_hh[4*hidden]``.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor
+    b_hh: Tensor
+
+
+def lstm_cell(x: Tensor, state: LstmState | tuple[Tensor, Tensor], weights: LstmWeights) -> LstmState:
+    """Advance a LSTM by one time step (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    Parameters
+    ----------
+    x : Tensor
+        Features of this step, ``[catchment, feature]``.
+    state : LstmState
+        Hidden and cell state before the step, each ``[catchment, hidden]``.
+    weights : LstmWeights
+        The layer.
+
+    Returns
+    -------
+    LstmState
+        The state after the step; its ``h`` is the step's output.
+    """
+    h, c = state
+    bias = weights.b_ih + weights.b_hh
+    gates = torch.addmm(torch.addmm(bias, x, weights.w_ih.t()), h, weights.w_hh.t())
+    i, f, g, o = gates.chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return LstmState(torch.sigmoid(o) * torch.tanh(c), c)
+
+
+def lstm_sequence(
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h0: Tensor, c0: Tensor
+) -> tuple[Tensor, LstmState]:
+    """Run a LSTM over a whole sequence, equal to ``lstm_cell`` step by step and to ``torch.nn.LSTM``.
+
+    Made for training on few CPU threads: the input half of the gates is one GEMM per block of time steps, the hidden
+    half one GEMM per step into memory that is already there, and the backward pass forms every weight gradient by
+    GEMMs over blocks of time. It is first-order differentiable in every argument.
+
+    Parameters
+    ----------
+    x : Tensor
+        Features, ``[time, catchment, feature]``; at least one time step.
+    w_ih, w_hh, b_ih, b_hh : Tensor
+        The layer, see `LstmWeights`.
+    h0, c0 : Tensor
+        State before the first step, each ``[catchment, hidden]``.
+
+    Returns
+    -------
+    h_all : Tensor
+        Hidden state after each step, ``[time, catchment, hidden]``.
+    state : LstmState
+        State after the last step.
+
+    Raises
+    ------
+    ValueShapeError
+        If the shapes do not belong together.
+    """
+    _check_shapes(x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+    arguments = (x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+    if torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments):
+        h_all, c_last = _LstmSequence.apply(*arguments)
+    else:
+        h_all, c_last, _, _ = _forward(*arguments, keep=False)
+    return h_all, LstmState(h_all[-1], c_last)
+
+
+def _check_shapes(
+    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h0: Tensor, c0: Tensor
+) -> None:
+    if x.dim() != 3 or x.shape[0] == 0:
+        raise ValueShapeError(
+            f"the LSTM needs features [time, catchment, feature] with at least one step; got shape {tuple(x.shape)}"
+        )
+    _, catchments, features = x.shape
+    hidden = w_hh.shape[-1]
+    expected = {
+        "w_ih": (w_ih, (4 * hidden, features)),
+        "w_hh": (w_hh, (4 * hidden, hidden)),
+        "b_ih": (b_ih, (4 * hidden,)),
+        "b_hh": (b_hh, (4 * hidden,)),
+        "h0": (h0, (catchments, hidden)),
+        "c0": (c0, (catchments, hidden)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueShapeError(
+                f"the LSTM's {name} has shape {tuple(tensor.shape)}; with features {tuple(x.shape)} and hidden size "
+                f"{hidden} it must be {shape}"
+            )
+
+
+def _sigmoid_gates_first(weights: Tensor) -> Tensor:
+    """Reorder the rows from i, f, g, o to i, f, o, g, so that one sigmoid serves three adjacent gates."""
+    i, f, g, o = weights.chunk(4)
+    return torch.cat((i, f, o, g))
+
+
+def _published_order(weights: Tensor) -> Tensor:
+    """Undo `_sigmoid_gates_first`."""
+    i, f, o, g = weights.chunk(4)
+    return torch.cat((i, f, g, o))
+
+
+def _blocks(steps: int, catchments: int) -> list[tuple[int, int]]:
+    """Cut the time axis into blocks ``[start, stop)`` of about `_ROWS_PER_BLOCK` rows."""
+    length = max(1, _ROWS_PER_BLOCK // max(1, catchments))
+    return [(start, min(start + length, steps)) for start in range(0, steps, length)]
+
+
+def _forward(
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Compute all hidden states and the last cell state; with ``keep`` also what the backward pass needs.
+
+    That is the activated gates ``[time, catchment, 4*hidden]`` in the order i, f, o, g and the cell states
+    ``[time, catchment, hidden]``.
+    """
+    steps, catchments, features = x.shape
+    hidden = w_hh.shape[1]
+    blocks = _blocks(steps, catchments)
+    with torch.no_grad():
+        input_weights = _sigmoid_gates_first(w_ih).t()
+        hidden_weights = _sigmoid_gates_first(w_hh).t().contiguous()
+        bias = _sigmoid_gates_first(b_ih + b_hh)
+        gates = x.new_empty((steps if keep else blocks[0][1], catchments, 4 * hidden))
+        h_all = x.new_empty((steps, catchments, hidden))
+        c_all = x.new_empty((steps if keep else 1, catchments, hidden))
+        h_steps = (h0, *h_all.unbind(0))
+        c_steps = (c0, *c_all.unbind(0)) if keep else (c0, *[c_all[0]] * steps)
+        for start, stop in blocks:
+            block = gates[start:stop] if keep else gates[: stop - start]
+            rows = x[start:stop].reshape(-1, features)
+            torch.addmm(bias, rows, input_weights, out=block.view(-1, 4 * hidden))
+            steps_of_block = zip(
+                block.unbind(0),
+                block[..., : 3 * hidden].unbind(0),
+                *(part.unbind(0) for part in block.split(hidden, dim=2)),
+                strict=True,
+            )
+            for t, (step_gates, sigmoids, i, f, o, g) in enumerate(steps_of_block, start):
+                step_gates.addmm_(h_steps[t], hidden_weights)
+                sigmoids.sigmoid_()
+                g.tanh_()
+                h, c = h_steps[t + 1], c_steps[t + 1]
+                torch.mul(f, c_steps[t], out=c)
+                c.addcmul_(i, g)
+                torch.tanh(c, out=h)
+                h.mul_(o)
+    c_last = c_all[-1].clone()
+    return (h_all, c_last, gates, c_all) if keep else (h_all, c_last, None, None)
+
+
+class _LstmSequence(Function):
+    """`lstm_sequence` with its derivative written out (back-propagation through time)."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+        x, w_ih, w_hh, b_ih, b_hh, h0, c0 = arguments
+        h_all, c_last, gates, c_all = _forward(x, w_ih, w_hh, b_ih, b_hh, h0, c0, keep=True)
+        ctx.save_for_backward(x, w_ih, w_hh, h0, c0, h_all, gates, c_all)
+        ctx.set_materialize_grads(False)
+        return h_all, c_last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_h_all: Tensor | None, grad_c_last: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh, h0, c0, h_all, gates, c_all = ctx.saved_tensors
+        needs_x, needs_w_ih, needs_w_hh, needs_b_ih, needs_b_hh, needs_h0, needs_c0 = ctx.needs_input_grad
+        steps, catchments, features = x.shape
+        hidden = w_hh.shape[1]
+        if grad_h_all is None:
+            grad_h_all = torch.zeros_like(h_all)
+        input_weights = _sigmoid_gates_first(w_ih)
+        hidden_weights = _sigmoid_gates_first(w_hh)
+
+        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if needs_x else None
+        grad_w_ih = torch.zeros_like(input_weights) if needs_w_ih else None
+        grad_w_hh = torch.zeros_like(hidden_weights) if needs_w_hh else None
+        grad_bias = x.new_zeros(4 * hidden) if needs_b_ih or needs_b_hh else None
+
+        grad_h = grad_h_all[-1].clone()
+        grad_c = torch.zeros_like(c0) if grad_c_last is None else grad_c_last.clone()
+        blocks = _blocks(steps, catchments)
+        d_gates_memory = x.new_empty((blocks[0][1], catchments, 4 * hidden))
+        d_cell_memory = x.new_empty((blocks[0][1], catchments, hidden))
+        for start, stop in reversed(blocks):
+            d_gates = d_gates_memory[: stop - start]
+            d_cell = d_cell_memory[: stop - start]
+            i, f, o, g = gates[start:stop].split(hidden, dim=2)
+            previous_c, previous_h = _before(c0, c_all, start, stop), _before(h0, h_all, start, stop)
+            _local_derivatives(i, f, o, g, c_all[start:stop], previous_c, d_gates, d_cell)
+            d_ifg, d_o = d_gates.view(stop - start, catchments, 4, hidden), d_gates.split(hidden, dim=2)[2]
+            for t in range(stop - 1, start - 1, -1):
+                k = t - start
+                grad_c.addcmul_(grad_h, d_cell[k])
+                d_o[k].mul_(grad_h)
+                d_ifg[k, :, :2].mul_(grad_c.unsqueeze(1))
+                d_ifg[k, :, 3].mul_(grad_c)
+                grad_c.mul_(f[k])
+                if t > 0:
+                    torch.addmm(grad_h_all[t - 1], d_gates[k], hidden_weights, out=grad_h)
+                else:
+                    torch.mm(d_gates[k], hidden_weights, out=grad_h)
+            rows = d_gates.view(-1, 4 * hidden)
+            if grad_x is not None:
+                torch.mm(rows, input_weights, out=grad_x[start:stop].view(-1, features))
+            if grad_w_ih is not None:
+                grad_w_ih.addmm_(rows.t(), x[start:stop].reshape(-1, features))
+            if grad_w_hh is not None:
+                grad_w_hh.addmm_(rows.t(), previous_h.reshape(-1, hidden))
+            if grad_bias is not None:
+                grad_bias.add_(rows.sum(0))
+        grad_b = None if grad_bias is None else _published_order(grad_bias)
+        return (
+            grad_x,
+            None if grad_w_ih is None else _published_order(grad_w_ih),
+            None if grad_w_hh is None else _published_order(grad_w_hh),
+            grad_b if needs_b_ih else None,
+            grad_b if needs_b_hh else None,
+            grad_h if needs_h0 else None,
+            grad_c if needs_c0 else None,
+        )
+
+
+def _before(initial: Tensor, series: Tensor, start: int, stop: int) -> Tensor:
+    """Return the states before the steps ``[start, stop)``: the series one step earlier, led by the initial state."""
+    if start > 0:
+        return series[start - 1 : stop - 1]
+    return torch.cat((initial.unsqueeze(0), series[: stop - 1]))
+
+
+def _local_derivatives(
+    i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor, previous_c: Tensor, d_gates: Tensor, d_cell: Tensor
+) -> None:
+    """Write each gate's derivative within its own step, before the chain through time multiplies it.
+
+    ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell`` receives dh/dc.
+    """
+    d_i, d_f, d_o, d_g = d_gates.split(c.shape[2], dim=2)
+    torch.tanh(c, out=d_cell)
+    # sigmoid' = s - s*s; tanh' = 1 - t*t
+    torch.addcmul(o, o, o, value=-1, out=d_o)
+    d_o.mul_(d_cell)
+    torch.addcmul(i, i, i, value=-1, out=d_i)
+    d_i.mul_(g)
+    torch.addcmul(f, f, f, value=-1, out=d_f)
+    d_f.mul_(previous_c)
+    torch.mul(g, g, out=d_g)
+    d_g.neg_().add_(1.0).mul_(i)
+    # dh/dc = o (1 - tanh(c)^2)
+    d_cell.mul_(d_cell).neg_().add_(1.0).mul_(o)
