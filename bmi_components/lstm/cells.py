@@ -206,7 +206,9 @@ class _LstmSequence(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_h_all: Tensor | None, grad_c_last: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_h_all: Tensor | None, grad_c_last: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, h0, c0, h_all, gates, c_all = ctx.saved_tensors
         needs_x, needs_w_ih, needs_w_hh, needs_b_ih, needs_b_hh, needs_h0, needs_c0 = ctx.needs_input_grad
         steps, catchments, features = x.shape
