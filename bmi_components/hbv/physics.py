@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bmi_components.hbv.parameters import Parameter, parameter
 
-__all__ = ["INITIAL_STORE", "SMALLEST_STORE", "VARIANTS", "Physics", "physics_variant"]
+__all__ = ["FORCINGS", "INITIAL_STORE", "SMALLEST_STORE", "VARIANTS", "Physics", "physics_variant"]
 
 SMALLEST_STORE = 1e-5
 """Floor of the stores that a power or a division needs to be positive, mm."""
