@@ -1,0 +1,1 @@
+"""Training and evaluation of the package's models on gauged catchments."""
