@@ -1,0 +1,1 @@
+"""Weather for the models: readers, sample weather and potential evapotranspiration."""
