@@ -35,8 +35,8 @@ class LstmLayer(nn.Module):
     hidden : int
         Number of hidden units.
     dropout : float
-        Probability that a weight of ``w_ih`` or ``w_hh`` is zero during one training pass; the others are scaled by
-        1/(1 - dropout). No effect in evaluation mode.
+        Probability that a weight of ``w_ih`` or ``w_hh`` is zero during one training pass; the others are
+        scaled by 1/(1 - dropout). No effect in evaluation mode.
     """
 
     def __init__(self, features: int, hidden: int, dropout: float = 0.5) -> None:
@@ -53,7 +53,7 @@ class LstmLayer(nn.Module):
         return self.w_hh.shape[1]
 
     def reset_parameters(self, generator: torch.Generator | None = None, forget_bias: float = 0.0) -> None:
-        """Draw new weights from U(-k, k), k = 1/sqrt(hidden); ``forget_bias`` is added to the forget gate's bias."""
+        """Draw from U(-k, k), k = 1/sqrt(hidden); ``forget_bias`` is added to the forget gate's bias."""
         for parameter in (self.w_ih, self.w_hh, self.b_ih, self.b_hh):
             _uniform(parameter, self.hidden, generator)
         with torch.no_grad():
@@ -74,7 +74,7 @@ class LstmLayer(nn.Module):
         )
 
     def forward(self, x: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
-        """Run over ``x[time, catchment, feature]``; return ``[time, catchment, hidden]`` and the last state."""
+        """Run over ``x[time, catchment, feature]``: ``[time, catchment, hidden]`` and the last state."""
         h, c = self.initial_state(x.shape[1]) if state is None else state
         return lstm_sequence(x, *self.weights(), h, c)
 
@@ -86,8 +86,8 @@ class LstmLayer(nn.Module):
 class LstmNetwork(nn.Module):
     """Linear - ReLU - LSTM - Linear: the parameter network of HBV 1.0 and 1.1p (Feng et al. 2022).
 
-    The output is raw (before the sigmoid), channel ``parameter * components + component``, then the two routing
-    parameters, as the physics expects it.
+    The output is raw (before the sigmoid), channel ``parameter * components + component``, then the two
+    routing parameters, as the physics expects it.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class LstmNetwork(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None, forget_bias: float = 0.0) -> None:
-        """Draw new initial weights: U(-k, k) with k = 1/sqrt(inputs of the layer), for the LSTM 1/sqrt(hidden)."""
+        """Draw from U(-k, k), k = 1/sqrt(inputs of the layer), for the LSTM 1/sqrt(hidden)."""
         _initialise_linear(self.linear_in, generator)
         self.lstm.reset_parameters(generator, forget_bias)
         _initialise_linear(self.linear_out, generator)
@@ -148,7 +148,7 @@ class LstmNetwork(nn.Module):
         return self.linear_out(hidden), state
 
     def step(self, features: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
-        """Advance by one step: ``features[catchment, feature]`` gives ``raw[catchment, output]`` and the new state."""
+        """Advance by one step of ``features[catchment, feature]``: ``raw[catchment, output]``, new state."""
         state = self.lstm.step(torch.relu(self.linear_in(features)), state)
         return self.linear_out(state.h), state
 
@@ -288,6 +288,6 @@ class LstmMlpNetwork(nn.Module):
         return torch.sigmoid(raw), self.static(attributes), state
 
     def step(self, features: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
-        """Advance by one step: ``features[catchment, feature]`` gives ``dynamic[catchment, output]`` in (0, 1)."""
+        """Advance by one step of ``features[catchment, feature]``: ``dynamic[catchment, output]``, state."""
         raw, state = self.lstminv.step(features, state)
         return torch.sigmoid(raw), state

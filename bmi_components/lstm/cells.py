@@ -14,7 +14,7 @@ from bmi_components.errors import ValueShapeError
 __all__ = ["LstmState", "LstmWeights", "lstm_cell", "lstm_sequence"]
 
 _ROWS_PER_BLOCK = 2048
-"""Rows (time step x catchment) that are worked on together: enough for a fast GEMM, few enough for the cache."""
+"""Rows (time step x catchment) worked on together: enough for a fast GEMM, few enough for the cache."""
 
 
 class LstmState(NamedTuple):
@@ -25,7 +25,8 @@ class LstmState(NamedTuple):
 
 
 class LstmWeights(NamedTuple):
-    """Weights of one LSTM layer; the rows are the gates input, forget, cell, output (i, f, g, o), each ``hidden``.
+    """Weights of one LSTM layer; the rows are the gates input, forget, cell, output (i, f, g, o), each
+    ``hidden``.
 
     ``w_ih[4*hidden, feature]``, ``w_hh[4*hidden, hidden]``, ``b_ih[4*hidden]``, ``b_hh[4*hidden]``.
     """
@@ -37,7 +38,8 @@ class LstmWeights(NamedTuple):
 
 
 def lstm_cell(x: Tensor, state: LstmState | tuple[Tensor, Tensor], weights: LstmWeights) -> LstmState:
-    """Advance a LSTM by one time step (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """Advance a LSTM by one time step (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al.
+    2000).
 
     Parameters
     ----------
@@ -66,9 +68,9 @@ def lstm_sequence(
 ) -> tuple[Tensor, LstmState]:
     """Run a LSTM over a whole sequence, equal to ``lstm_cell`` step by step and to ``torch.nn.LSTM``.
 
-    Made for training on few CPU threads: the input half of the gates is one GEMM per block of time steps, the hidden
-    half one GEMM per step into memory that is already there, and the backward pass forms every weight gradient by
-    GEMMs over blocks of time. It is first-order differentiable in every argument.
+    Made for training on few CPU threads: the input half of the gates is one GEMM per block of time steps,
+    the hidden half one GEMM per step into memory that is already there, and the backward pass forms every
+    weight gradient by GEMMs over blocks of time. It is first-order differentiable in every argument.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def _check_shapes(
 ) -> None:
     if x.dim() != 3 or x.shape[0] == 0:
         raise ValueShapeError(
-            f"the LSTM needs features [time, catchment, feature] with at least one step; got shape {tuple(x.shape)}"
+            "the LSTM needs features [time, catchment, feature] with at least one step; "
+            f"got shape {tuple(x.shape)}"
         )
     _, catchments, features = x.shape
     hidden = w_hh.shape[-1]
@@ -120,8 +123,8 @@ def _check_shapes(
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueShapeError(
-                f"the LSTM's {name} has shape {tuple(tensor.shape)}; with features {tuple(x.shape)} and hidden size "
-                f"{hidden} it must be {shape}"
+                f"the LSTM's {name} has shape {tuple(tensor.shape)}; with features {tuple(x.shape)} "
+                f"and hidden size {hidden} it must be {shape}"
             )
 
 
@@ -268,7 +271,7 @@ class _LstmSequence(Function):
 
 
 def _before(initial: Tensor, series: Tensor, start: int, stop: int) -> Tensor:
-    """Return the states before the steps ``[start, stop)``: the series one step earlier, led by the initial state."""
+    """Return the states before the steps ``[start, stop)``: the series one step earlier."""
     if start > 0:
         return series[start - 1 : stop - 1]
     return torch.cat((initial.unsqueeze(0), series[: stop - 1]))
@@ -279,7 +282,8 @@ def _local_derivatives(
 ) -> None:
     """Write each gate's derivative within its own step, before the chain through time multiplies it.
 
-    ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell`` receives dh/dc.
+    ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell``
+    receives dh/dc.
     """
     d_i, d_f, d_o, d_g = d_gates.split(c.shape[2], dim=2)
     torch.tanh(c, out=d_cell)
