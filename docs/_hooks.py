@@ -69,7 +69,13 @@ def hbv_routing_parameters() -> str:
     from bmi_components.hbv.parameters import GAGE_ROUTING, UNIT_ROUTING
 
     rows = [
-        [f"`{entry.symbol}`", where, entry.meaning, entry.units, f"{number(entry.lower)} to {number(entry.upper)}"]
+        [
+            f"`{entry.symbol}`",
+            where,
+            entry.meaning,
+            entry.units,
+            f"{number(entry.lower)} to {number(entry.upper)}",
+        ]
         for where, entries in (("catchment", UNIT_ROUTING), ("unit to gauge", GAGE_ROUTING))
         for entry in entries
     ]
@@ -91,7 +97,9 @@ def hbv_variants() -> str:
         ]
         for variant in VARIANTS.values()
     ]
-    return table(["variant", "step", "parameters", "vary in time (published models)", "stores", "routing"], rows)
+    return table(
+        ["variant", "step", "parameters", "vary in time (published models)", "stores", "routing"], rows
+    )
 
 
 def configuration() -> str:

@@ -1,4 +1,4 @@
-"""What the documentation tells a reader to type works: every Python and shell block of README and docs is run here."""
+"""What the documentation tells a reader to type works: README and docs run here, block by block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_RUN = {
     "takes minutes": 0,
     "needs data of yours": 0,
 }
-"""How many blocks may stand without being run, by reason. One more is a decision: change the number with it."""
+"""How many blocks may stand without being run, by reason; one more is a decision that changes a number."""
 
 SHOWN = {"css", "diff", "ini", "text", "toml", "yaml"}
 """Languages that are only shown. JSON is parsed."""
@@ -72,9 +72,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 BLOCKS = {page: blocks_of(page) for page in PAGES}
-TO_RUN = [
-    page for page, blocks in BLOCKS.items() if any(b.language in ("python", "console", "bash") for b in blocks)
-]
+RUN = {"python", "console", "bash"}
+TO_RUN = [page for page, blocks in BLOCKS.items() if any(block.language in RUN for block in blocks)]
 
 
 def commands_of(block: Block) -> str:
@@ -87,7 +86,7 @@ def commands_of(block: Block) -> str:
 
 
 def reader_folder(folder: Path) -> None:
-    """Lay out the parts of the repository that a reader's commands name, so that what they write lands elsewhere."""
+    """Lay out the parts of the repository that commands name, so that what they write lands elsewhere."""
     for name in ("configs", "ngen_realizations"):
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, folder / name)
@@ -133,7 +132,7 @@ def test_every_block_says_its_language(page: Path) -> None:
         if block.language == "json":
             json.loads(block.text)
         else:
-            assert block.language in {"python", "console", "bash", *SHOWN}, f"{block.place}: {block.language!r}"
+            assert block.language in RUN | SHOWN, f"{block.place}: {block.language!r}"
 
 
 def test_blocks_that_are_not_run_are_few_and_say_why() -> None:
