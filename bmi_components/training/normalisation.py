@@ -66,16 +66,14 @@ def compute_normalisation(
 def streamflow_spread(dataset: BasinDataset, period: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
     """How much observed streamflow of each gauge varies in a period, ``[catchment]`` each; NaN if never observed.
 
-    ``linear``: standard deviation, mm d-1; ``logarithmic``: standard deviation of ln(max(streamflow, 0.01));
-    ``step``: the largest change from one day to the next, mm d-1 (0 where there is no pair of days).
+    ``linear``: standard deviation, mm d-1; ``logarithmic``: standard deviation of ln(max(streamflow, 0.01)).
     """
     target = dataset.target[dataset.days(period)].astype(np.float64)
     observed = np.isfinite(target).any(axis=0)
-    spread = {name: np.full(dataset.size, np.nan, np.float32) for name in ("linear", "logarithmic", "step")}
+    spread = {name: np.full(dataset.size, np.nan, np.float32) for name in ("linear", "logarithmic")}
     known = target[:, observed]
     spread["linear"][observed] = np.nanstd(known, axis=0)
     spread["logarithmic"][observed] = np.nanstd(np.log(np.maximum(known, 0.01)), axis=0)
-    spread["step"][observed] = np.abs(np.nan_to_num(np.diff(known, axis=0))).max(axis=0)
     return spread
 
 
