@@ -10,12 +10,12 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,16 +27,13 @@ from numpy.typing import NDArray
 from bmi_components.config import read_yaml
 from bmi_components.errors import BundleError, ConfigurationError
 
-__all__ = ["NamedUnits", "TrainedModel", "forget_shared_models", "normalisation_vectors"]
+__all__ = ["NamedUnits", "TrainedModel", "forget_shared_models"]
 
 DESCRIPTION_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "README.md"
 FORMAT = 1
 """Version of the folder's layout."""
-
-Transform = Literal["log_sqrt"]
-"""What happens before standardising; ``log_sqrt`` is log10(sqrt(x) + 0.1), for skewed x >= 0."""
 
 
 class NamedUnits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,10 +43,9 @@ class NamedUnits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     units: str
 
 
-class _Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: float
     std: float
-    transform: Transform | None = None
 
 
 class _Checksums(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,8 +88,7 @@ class TrainedModel:
     outputs : tuple of NamedUnits
         What the model gives.
     normalisation : mapping
-        ``{name: {"mean": ..., "std": ...}}``, optionally with ``"transform": "log_sqrt"``, see
-        `normalisation_vectors`.
+        ``{name: {"mean": ..., "std": ...}}``.
     time_step : float
         Length of a step, s.
     provenance : mapping
@@ -114,7 +109,7 @@ class TrainedModel:
     inputs: tuple[NamedUnits, ...]
     attributes: tuple[NamedUnits, ...]
     outputs: tuple[NamedUnits, ...]
-    normalisation: Mapping[str, Mapping[str, Any]]
+    normalisation: Mapping[str, Mapping[str, float]]
     time_step: float
     provenance: Mapping[str, Any]
     licence: str
@@ -122,7 +117,7 @@ class TrainedModel:
 
     def __post_init__(self) -> None:
         where = f"trained model of kind {self.kind!r}"
-        normalised: dict[str, Mapping[str, Any]] = {}
+        normalised: dict[str, Mapping[str, float]] = {}
         for name, entry in self.normalisation.items():
             try:
                 statistics = msgspec.convert(_plain(entry, where), _Statistics)
@@ -134,9 +129,7 @@ class TrainedModel:
                     f"{where}: normalisation of {name!r} has mean {mean} and std {std}; "
                     "a finite mean and a finite std above 0 are needed"
                 )
-            normalised[name] = MappingProxyType(
-                {key: value for key, value in msgspec.structs.asdict(statistics).items() if value is not None}
-            )
+            normalised[name] = MappingProxyType(msgspec.structs.asdict(statistics))
         if not (math.isfinite(self.time_step) and self.time_step > 0.0):
             raise BundleError(f"{where}: time_step is {self.time_step}; a length above 0 s is needed")
         for label in ("inputs", "attributes", "outputs"):
@@ -271,33 +264,6 @@ class TrainedModel:
         }
 
 
-def normalisation_vectors(
-    model: TrainedModel, names: Iterable[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Gather mean, std and whether log10(sqrt(x) + 0.1) comes first, each ``[name]``, in the order of
-    ``names``.
-
-    The network's input is (x - mean) / std, or (log10(sqrt(x) + 0.1) - mean) / std.
-
-    Raises
-    ------
-    BundleError
-        If the model has no statistics for a name.
-    """
-    wanted = list(names)
-    missing = [name for name in wanted if name not in model.normalisation]
-    if missing:
-        raise BundleError(
-            f"the trained model of kind {model.kind!r} has no normalisation of {', '.join(missing)}"
-        )
-    entries = [model.normalisation[name] for name in wanted]
-    return (
-        np.array([entry["mean"] for entry in entries], dtype=np.float64),
-        np.array([entry["std"] for entry in entries], dtype=np.float64),
-        np.array(["transform" in entry for entry in entries], dtype=np.bool_),
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class _Files:
     """The files of a bundle as they are now; equal as long as nobody has written to them."""
@@ -344,10 +310,7 @@ class _Files:
                 inputs=description.inputs,
                 attributes=description.attributes,
                 outputs=description.outputs,
-                normalisation={
-                    name: {k: v for k, v in msgspec.structs.asdict(entry).items() if v is not None}
-                    for name, entry in description.normalisation.items()
-                },
+                normalisation={n: msgspec.structs.asdict(s) for n, s in description.normalisation.items()},
                 time_step=description.time_step,
                 provenance=description.provenance,
                 licence=description.licence,

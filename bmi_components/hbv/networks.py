@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,15 @@ from torch.nn import functional
 
 from bmi_components.lstm.cells import LstmState, LstmWeights, lstm_cell, lstm_sequence
 
-__all__ = ["LstmLayer", "LstmMlpNetwork", "LstmNetwork", "Mlp"]
+__all__ = [
+    "LstmLayer",
+    "LstmMlpNetwork",
+    "LstmNetwork",
+    "Mlp",
+    "MultiTimescaleNetwork",
+    "MultiTimescaleParameters",
+    "TimescaleBranch",
+]
 
 
 def _uniform(tensor: Tensor, fan_in: int, generator: torch.Generator | None) -> None:
@@ -18,6 +27,11 @@ def _uniform(tensor: Tensor, fan_in: int, generator: torch.Generator | None) -> 
     bound = 1.0 / math.sqrt(fan_in)
     with torch.no_grad():
         tensor.uniform_(-bound, bound, generator=generator)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Make a linear layer without drawing weights: the network draws them once, from its own generator."""
+    return nn.Linear(inputs, outputs, device="meta").to_empty(device=torch.get_default_device())
 
 
 def _initialise_linear(layer: nn.Linear, generator: torch.Generator | None) -> None:
@@ -112,9 +126,9 @@ class LstmNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.linear_in = nn.utils.skip_init(nn.Linear, features, hidden)
+        self.linear_in = _linear(features, hidden)
         self.lstm = LstmLayer(hidden, hidden, dropout)
-        self.linear_out = nn.utils.skip_init(nn.Linear, hidden, outputs)
+        self.linear_out = _linear(hidden, outputs)
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None, forget_bias: float = 0.0) -> None:
@@ -182,10 +196,10 @@ class Mlp(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.layers = layers
-        self.i2h = nn.utils.skip_init(nn.Linear, features, hidden)
+        self.i2h = _linear(features, hidden)
         for number in range(1, layers + 1):
-            self.add_module(f"h2h{number}", nn.utils.skip_init(nn.Linear, hidden, hidden))
-        self.h2o = nn.utils.skip_init(nn.Linear, hidden, outputs)
+            self.add_module(f"h2h{number}", _linear(hidden, hidden))
+        self.h2o = _linear(hidden, outputs)
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -291,3 +305,183 @@ class LstmMlpNetwork(nn.Module):
         """Advance by one step of ``features[catchment, feature]``: ``dynamic[catchment, output]``, state."""
         raw, state = self.lstminv.step(features, state)
         return torch.sigmoid(raw), state
+
+
+class TimescaleBranch(nn.Module):
+    """Linear - LSTM - Linear - sigmoid for the dynamic and a MLP for the static parameters, at one time step.
+
+    Parameters
+    ----------
+    features : int
+        Number of normalised inputs of the LSTM: forcings, then attributes repeated at each step.
+    hidden : int
+        Hidden units of the LSTM.
+    dynamic_outputs : int
+        Dynamic parameters x components.
+    attributes : int
+        Number of normalised attributes, the inputs of the MLP.
+    mlp_hidden : int
+        Width of the MLP.
+    static_outputs : int
+        Static parameters x components.
+    mlp_layers : int
+        Hidden-to-hidden layers of the MLP.
+    project : bool
+        Whether a linear layer precedes the LSTM; the LSTM reads the features itself otherwise.
+    dropout, mlp_dropout : float
+        Dropout while training, of the LSTM's weights and of the MLP's activations.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        dynamic_outputs: int,
+        attributes: int,
+        mlp_hidden: int,
+        static_outputs: int,
+        mlp_layers: int = 2,
+        project: bool = True,
+        dropout: float = 0.1,
+        mlp_dropout: float = 0.1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_proj = _linear(features, hidden) if project else None
+        self.lstm = LstmLayer(hidden if project else features, hidden, dropout)
+        self.linear_out = _linear(hidden, dynamic_outputs)
+        self.ann = Mlp(attributes, mlp_hidden, static_outputs, mlp_layers, mlp_dropout, generator)
+        self._reset_recurrent(generator, 0.0)
+
+    def _reset_recurrent(self, generator: torch.Generator | None, forget_bias: float) -> None:
+        if self.in_proj is not None:
+            _initialise_linear(self.in_proj, generator)
+        self.lstm.reset_parameters(generator, forget_bias)
+        _initialise_linear(self.linear_out, generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None, forget_bias: float = 0.0) -> None:
+        """Draw new initial weights, see `LstmNetwork.reset_parameters` and `Mlp.reset_parameters`."""
+        self.ann.reset_parameters(generator)
+        self._reset_recurrent(generator, forget_bias)
+
+    def initial_state(self, catchments: int) -> LstmState:
+        """Return the state before any weather: zeros."""
+        return self.lstm.initial_state(catchments)
+
+    def static(self, attributes: Tensor) -> Tensor:
+        """Return the static parameters ``[catchment, static output]`` in (0, 1); compute them once."""
+        result: Tensor = self.ann(attributes)
+        return result
+
+    def forward(self, x: Tensor, state: LstmState | None = None) -> tuple[Tensor, LstmState]:
+        """Run over ``x[time, catchment, feature]``: ``dynamic[time, catchment, output]`` in (0, 1), state."""
+        embedded = x if self.in_proj is None else self.in_proj(x)
+        hidden, state = self.lstm(embedded, state)
+        return torch.sigmoid(self.linear_out(hidden)), state
+
+    def step(self, features: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
+        """Advance by one step of ``features[catchment, feature]``: ``dynamic[catchment, output]``, state."""
+        embedded = features if self.in_proj is None else self.in_proj(features)
+        state = self.lstm.step(embedded, state)
+        return torch.sigmoid(self.linear_out(state.h)), state
+
+
+class MultiTimescaleParameters(NamedTuple):
+    """What a `MultiTimescaleNetwork` gives, all in (0, 1).
+
+    ``daily_dynamic[day, catchment, output]``, ``daily_static[catchment, output]``,
+    ``hourly_dynamic[hour, catchment, output]``, ``hourly_static[catchment, output]``, ``routing[pair, 3]``;
+    ``state`` is that of the hourly LSTM after the last hour.
+    """
+
+    daily_dynamic: Tensor
+    daily_static: Tensor
+    hourly_dynamic: Tensor
+    hourly_static: Tensor
+    routing: Tensor
+    state: LstmState
+
+
+class MultiTimescaleNetwork(nn.Module):
+    """A daily branch that spins up and an hourly branch that takes over: the network of the multi-timescale HBV 2.
+
+    The hourly LSTM starts from a linear map of the daily LSTM's last state. The maps start at zero, so that an
+    untrained network starts each hourly window from an empty memory.
+
+    Parameters
+    ----------
+    daily, hourly : TimescaleBranch
+        The branches.
+    routing : Mlp
+        From the attributes of a (gauge, catchment) pair to its routing parameters a, b and tau.
+    transfer : bool
+        Whether the daily state is handed over; the hourly LSTM starts from zeros otherwise.
+    """
+
+    def __init__(
+        self, daily: TimescaleBranch, hourly: TimescaleBranch, routing: Mlp, transfer: bool = True
+    ) -> None:
+        super().__init__()
+        self.daily, self.hourly, self.routing = daily, hourly, routing
+        self.h_transfer = _linear(daily.lstm.hidden, hourly.lstm.hidden) if transfer else None
+        self.c_transfer = _linear(daily.lstm.hidden, hourly.lstm.hidden) if transfer else None
+        self._zero_transfer()
+
+    def _zero_transfer(self) -> None:
+        for layer in (self.h_transfer, self.c_transfer):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def reset_parameters(self, generator: torch.Generator | None = None, forget_bias: float = 0.0) -> None:
+        """Draw new initial weights; the maps between the LSTMs become zero."""
+        self.daily.reset_parameters(generator, forget_bias)
+        self.hourly.reset_parameters(generator, forget_bias)
+        self.routing.reset_parameters(generator)
+        self._zero_transfer()
+
+    def initial_state(self, catchments: int) -> LstmState:
+        """Return the state of the daily LSTM before any weather: zeros."""
+        return self.daily.initial_state(catchments)
+
+    def hand_over(self, daily_state: LstmState) -> LstmState:
+        """Turn the daily LSTM's state into the one from which the hourly LSTM starts."""
+        if self.h_transfer is None or self.c_transfer is None:
+            return self.hourly.initial_state(daily_state.h.shape[0])
+        return LstmState(self.h_transfer(daily_state.h), self.c_transfer(daily_state.c))
+
+    def forward(
+        self,
+        daily: Tensor,
+        daily_attributes: Tensor,
+        hourly: Tensor,
+        hourly_attributes: Tensor,
+        pair_attributes: Tensor,
+    ) -> MultiTimescaleParameters:
+        """Spin up on days, then run over the hours that follow them.
+
+        Parameters
+        ----------
+        daily, hourly : Tensor
+            Normalised features, ``[day, catchment, feature]`` and ``[hour, catchment, feature]``.
+        daily_attributes, hourly_attributes : Tensor
+            Attributes normalised for each branch, ``[catchment, attribute]``.
+        pair_attributes : Tensor
+            Normalised attributes of (gauge, catchment) pairs, ``[pair, attribute]``.
+        """
+        daily_dynamic, daily_state = self.daily(daily)
+        hourly_dynamic, state = self.hourly(hourly, self.hand_over(daily_state))
+        return MultiTimescaleParameters(
+            daily_dynamic,
+            self.daily.static(daily_attributes),
+            hourly_dynamic,
+            self.hourly.static(hourly_attributes),
+            self.routing(pair_attributes),
+            state,
+        )
+
+    def step(self, features: Tensor, state: LstmState) -> tuple[Tensor, LstmState]:
+        """Advance the hourly branch by one hour of ``features[catchment, feature]``; see `TimescaleBranch`."""
+        return self.hourly.step(features, state)

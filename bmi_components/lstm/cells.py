@@ -96,7 +96,7 @@ def lstm_sequence(
     _check_shapes(x, w_ih, w_hh, b_ih, b_hh, h0, c0)
     arguments = (x, w_ih, w_hh, b_ih, b_hh, h0, c0)
     if torch.is_grad_enabled() and any(argument.requires_grad for argument in arguments):
-        h_all, c_last = _LstmSequence.apply(*arguments)
+        h_all, c_last = _LstmSequence.apply(*arguments)  # type: ignore[no-untyped-call]
     else:
         h_all, c_last, _, _ = _forward(*arguments, keep=False)
     return h_all, LstmState(h_all[-1], c_last)
@@ -180,7 +180,7 @@ def _forward(
             steps_of_block = zip(
                 block.unbind(0),
                 block[..., : 3 * hidden].unbind(0),
-                *(part.unbind(0) for part in block.split(hidden, dim=2)),
+                *(part.unbind(0) for part in block.chunk(4, dim=2)),
                 strict=True,
             )
             for t, (step_gates, sigmoids, i, f, o, g) in enumerate(steps_of_block, start):
@@ -234,10 +234,10 @@ class _LstmSequence(Function):
         for start, stop in reversed(blocks):
             d_gates = d_gates_memory[: stop - start]
             d_cell = d_cell_memory[: stop - start]
-            i, f, o, g = gates[start:stop].split(hidden, dim=2)
+            i, f, o, g = gates[start:stop].chunk(4, dim=2)
             previous_c, previous_h = _before(c0, c_all, start, stop), _before(h0, h_all, start, stop)
             _local_derivatives(i, f, o, g, c_all[start:stop], previous_c, d_gates, d_cell)
-            d_ifg, d_o = d_gates.view(stop - start, catchments, 4, hidden), d_gates.split(hidden, dim=2)[2]
+            d_ifg, d_o = d_gates.view(stop - start, catchments, 4, hidden), d_gates.chunk(4, dim=2)[2]
             for t in range(stop - 1, start - 1, -1):
                 k = t - start
                 grad_c.addcmul_(grad_h, d_cell[k])
@@ -285,7 +285,7 @@ def _local_derivatives(
     ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell``
     receives dh/dc.
     """
-    d_i, d_f, d_o, d_g = d_gates.split(c.shape[2], dim=2)
+    d_i, d_f, d_o, d_g = d_gates.chunk(4, dim=2)
     torch.tanh(c, out=d_cell)
     # sigmoid' = s - s*s; tanh' = 1 - t*t
     torch.addcmul(o, o, o, value=-1, out=d_o)
