@@ -6,6 +6,7 @@ __all__ = [
     "ConfigurationError",
     "DeviceError",
     "ForcingError",
+    "GridError",
     "StateError",
     "TimeError",
     "UnitsError",
@@ -28,6 +29,10 @@ class BundleError(BmiComponentsError):
 
 class ForcingError(BmiComponentsError):
     """A forcing value is missing, NaN, infinite or physically impossible."""
+
+
+class GridError(BmiComponentsError, NotImplementedError):
+    """A property that a grid of this type does not have."""
 
 
 class UnknownNameError(BmiComponentsError):

@@ -53,6 +53,12 @@ class Stepper(abc.ABC):
     """Sizes of grids other than "catchment" that ``Variable.grid`` names (canopy layers, window days)."""
     aggregations: tuple[Aggregation, ...] | None = None
     """One per forcing of ``prepare``; None: the forcings are the inputs, each averaged over the step."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Data type of the tensors that a device stepper is given (host steppers always get float64 vectors)."""
+    identity: str = ""
+    """Which model this is (kind, sizes, hash of its weights): a saved state fits only the same identity."""
+    coordinates: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Longitude and latitude (or x and y) of the catchments, each ``[size]``, where they are known."""
 
     def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
         """Turn inputs valid over ``[time, time + seconds)`` into the model's forcings at that moment.
@@ -73,7 +79,8 @@ class Stepper(abc.ABC):
         """Advance the state by one ``time_step`` from ``time`` (s since start) and return the outputs.
 
         A host stepper writes into ``outputs`` (float64 vector) and returns it; a device stepper ignores it and
-        returns a tensor.
+        returns a tensor. An output whose ``Variable.per_update`` is true is given as a rate (its units per second):
+        the component turns it into the amount over the update.
         """
 
     @abc.abstractmethod
@@ -93,6 +100,14 @@ class Stepper(abc.ABC):
         StateError
             If a name is missing or unknown, or a shape or data type differs; the state is untouched then.
         """
+
+    def checkpoint(self) -> Any:
+        """Remember the state for ``rollback``; override where that is cheaper than copying it to the host."""
+        return self.read_state()
+
+    def rollback(self, checkpoint: Any) -> None:
+        """Return to the state that ``checkpoint`` remembered, bit for bit."""
+        self.write_state(checkpoint)
 
     def get_parameter(self, name: str) -> NDArray[np.float64]:
         """Value of one parameter or attribute per catchment, shape ``[size]``."""
