@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -13,7 +15,18 @@ from numpy.typing import NDArray
 
 from bmi_components.errors import ConfigurationError, ForcingError
 
-__all__ = ["CAMELS_ATTRIBUTES", "CARAVAN_FORCING", "BasinDataset", "FormatColumns", "read_caravan"]
+__all__ = [
+    "CAMELS_ATTRIBUTES",
+    "CARAVAN_FORCING",
+    "BasinDataset",
+    "FormatColumns",
+    "Period",
+    "attribute_units",
+    "read_caravan",
+]
+
+Period = tuple[date | str, date | str]
+"""First and last day, both included; as dates or as texts such as "1981-10-01"."""
 
 CAMELS_ATTRIBUTES = (
     *("p_mean", "pet_mean", "p_seasonality", "frac_snow", "aridity"),
@@ -28,6 +41,28 @@ CAMELS_ATTRIBUTES = (
 
 Kratzert et al. (2019), HESS 23, 5089-5110, table 1.
 """
+
+_ATTRIBUTE_UNITS = {
+    **dict.fromkeys(("p_mean", "pet_mean"), "mm d-1"),
+    **dict.fromkeys(("high_prec_freq", "low_prec_freq"), "d year-1"),
+    **dict.fromkeys(("high_prec_dur", "low_prec_dur"), "d"),
+    **dict.fromkeys(
+        ("sand_frac", "silt_frac", "clay_frac", "water_frac", "organic_frac", "other_frac"), "percent"
+    ),
+    **dict.fromkeys(
+        (
+            *("soil_depth_pelletier", "soil_depth_statsgo", "max_water_content"),
+            *("root_depth_50", "root_depth_99", "elev_mean"),
+        ),
+        "m",
+    ),
+    "slope_mean": "m km-1",
+    "area_gages2": "km2",
+    "area_geospa_fabric": "km2",
+    "soil_conductivity": "cm h-1",
+    "geol_permeability": "lg(re 1 m2)",
+}
+"""Units of the CAMELS attributes that have any (Addor et al. 2017, tables 2 to 7)."""
 
 CARAVAN_FORCING = ("precipitation", "temperature", "potential_evapotranspiration")
 """Forcings of this package's daily models, in the units mm d-1, degC, mm d-1."""
@@ -103,7 +138,7 @@ class BasinDataset:
         """Number of catchments."""
         return len(self.gauge_ids)
 
-    def days(self, period: tuple[str, str]) -> slice:
+    def days(self, period: Period) -> slice:
         """Positions on the time axis of a period given by its first and last day, both included.
 
         Raises
@@ -187,7 +222,11 @@ def read_caravan(
         If a forcing is missing, NaN or infinite anywhere.
     """
     path = Path(path)
-    series, table = (path / "timeseries.nc", path / "attributes.csv") if path.is_dir() else (path, path.parent / "attributes.csv")
+    series, table = (
+        (path / "timeseries.nc", path / "attributes.csv")
+        if path.is_dir()
+        else (path, path.parent / "attributes.csv")
+    )
     for file in (series, table):
         if not file.is_file():
             raise ConfigurationError(f"basin data: the file {file} does not exist")
@@ -234,6 +273,11 @@ def read_caravan(
     )
 
 
+def attribute_units(name: str) -> str:
+    """Return the units of a CAMELS attribute; "1" for dimensionless ones and for attributes that CAMELS lacks."""
+    return _ATTRIBUTE_UNITS.get(name, "1")
+
+
 def _open(path: Path) -> netCDF4.Dataset:
     try:
         return netCDF4.Dataset(path)
@@ -241,7 +285,7 @@ def _open(path: Path) -> netCDF4.Dataset:
         raise ConfigurationError(f"basin data: {path} is not a readable netCDF file") from error
 
 
-def _variable(data: netCDF4.Dataset, name: str, path: Path) -> netCDF4.Variable:
+def _variable(data: netCDF4.Dataset, name: str, path: Path) -> Any:
     """Find a variable by our name or by one of the names that files in circulation use for it."""
     for candidate in _NAMES_IN_FILES.get(name, (name,)):
         if candidate in data.variables:
@@ -256,15 +300,15 @@ def _read_days(data: netCDF4.Dataset, path: Path) -> NDArray[np.datetime64]:
         dates = netCDF4.num2date(variable[:], variable.units, getattr(variable, "calendar", "standard"))
     except (AttributeError, ValueError) as error:
         raise ConfigurationError(f"{path}: time needs CF units such as 'days since 1981-01-01'") from error
-    time = np.array([date.strftime("%Y-%m-%d") for date in dates], dtype="datetime64[D]")
+    time = np.array(
+        [date.strftime("%Y-%m-%d") for date in np.ravel(np.asarray(dates))], dtype="datetime64[D]"
+    )
     if time.size < 2 or not (np.diff(time) == np.timedelta64(1, "D")).all():
         raise ConfigurationError(f"{path}: time must be consecutive days without gaps")
     return time
 
 
-def _read_series(
-    data: netCDF4.Dataset, name: str, shape: tuple[int, int], path: Path
-) -> NDArray[np.float32]:
+def _read_series(data: netCDF4.Dataset, name: str, shape: tuple[int, int], path: Path) -> NDArray[np.float32]:
     """Read one variable as ``[catchment, time]`` with NaN where it is missing."""
     variable = _variable(data, name, path)
     units = str(getattr(variable, "units", ""))

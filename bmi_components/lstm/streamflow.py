@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmi_components.errors import ConfigurationError, ValueShapeError
+from bmi_components.errors import BundleError, ConfigurationError, ValueShapeError
 from bmi_components.lstm.cells import LstmState, LstmWeights, lstm_cell, lstm_sequence
+from bmi_components.trained_model import NamedUnits, TrainedModel
 
-__all__ = ["StreamflowLSTM", "StreamflowLSTMHyperparameters"]
+__all__ = ["FORCING_UNITS", "StreamflowLSTM", "StreamflowLSTMHyperparameters"]
+
+FORCING_UNITS = {
+    "precipitation": "mm d-1",
+    "temperature": "degC",
+    "potential_evapotranspiration": "mm d-1",
+}
+"""Forcings that a streamflow LSTM can be fed, with their units."""
 
 
 class StreamflowLSTMHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -67,17 +76,26 @@ class StreamflowLSTM(nn.Module):
         self.hyperparameters = hyperparameters
         self.forcing_names = tuple(forcing_names)
         self.attribute_names = tuple(attribute_names)
-        self.normalisation = {name: dict(statistics) for name, statistics in normalisation.items()}
+        unknown = [name for name in self.forcing_names if name not in FORCING_UNITS]
+        if unknown:
+            raise ConfigurationError(
+                f"streamflow_lstm: {unknown[0]!r} is no forcing that it knows; it knows {', '.join(FORCING_UNITS)}"
+            )
         scale = hyperparameters.runoff_scale
         if scale is not None and scale not in self.attribute_names:
             raise ConfigurationError(
-                f"streamflow_lstm: runoff_scale names the attribute {scale!r}, which is not among the model's attributes"
+                f"streamflow_lstm: runoff_scale names the attribute {scale!r}, which the model does not have"
             )
         self._scale_column = None if scale is None else self.attribute_names.index(scale)
         target = "streamflow" if scale is None else f"streamflow/{scale}"
         for name in (*self.forcing_names, *self.attribute_names, target):
-            if name not in self.normalisation:
-                raise ConfigurationError(f"streamflow_lstm: the normalisation has no mean and std of {name!r}")
+            if name not in normalisation:
+                raise ConfigurationError(
+                    f"streamflow_lstm: the normalisation has no mean and std of {name!r}"
+                )
+        self.normalisation = {
+            name: dict(normalisation[name]) for name in (*self.forcing_names, *self.attribute_names, target)
+        }
         for label, names in (
             ("forcing", self.forcing_names),
             ("attribute", self.attribute_names),
@@ -154,6 +172,63 @@ class StreamflowLSTM(nn.Module):
                 if layer is not None:
                     nn.init.xavier_uniform_(layer.weight, generator=generator)
                     layer.bias.zero_()
+
+    @classmethod
+    def from_bundle(cls, bundle: TrainedModel) -> StreamflowLSTM:
+        """Make the model that a bundle describes, with its weights, in evaluation mode.
+
+        Raises
+        ------
+        BundleError
+            If the bundle is for another kind of model, or its weights do not fit its hyper-parameters.
+        """
+        if bundle.kind != cls.kind:
+            raise BundleError(
+                f"the bundle holds a {bundle.kind!r} model; StreamflowLSTM needs one of kind {cls.kind!r}"
+            )
+        try:
+            model = cls(
+                msgspec.convert(dict(bundle.hyperparameters), StreamflowLSTMHyperparameters),
+                [quantity.name for quantity in bundle.inputs],
+                [quantity.name for quantity in bundle.attributes],
+                bundle.normalisation,
+            )
+        except (msgspec.ValidationError, ConfigurationError) as error:
+            raise BundleError(f"the bundle does not make a streamflow LSTM: {error}") from error
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        found = {name: array.shape for name, array in bundle.weights.items()}
+        if expected != found:
+            name = min(name for name in expected | found if expected.get(name) != found.get(name))
+            raise BundleError(
+                f"the bundle's weight {name!r} has shape {found.get(name)}; {expected.get(name)} is needed"
+            )
+        model.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in bundle.weights.items()}
+        )
+        return model.eval()
+
+    def to_bundle(
+        self,
+        *,
+        attributes: Sequence[NamedUnits] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        licence: str = "",
+    ) -> TrainedModel:
+        """Describe the model and its weights as a bundle to be saved; ``attributes`` adds units to the names."""
+        return TrainedModel(
+            kind=self.kind,
+            hyperparameters=msgspec.to_builtins(self.hyperparameters),
+            inputs=tuple(NamedUnits(name, FORCING_UNITS[name]) for name in self.forcing_names),
+            attributes=tuple(attributes or (NamedUnits(name, "1") for name in self.attribute_names)),
+            outputs=(NamedUnits("streamflow", "mm d-1"),),
+            normalisation=self.normalisation,
+            time_step=86400.0,
+            provenance=dict(provenance or {}),
+            licence=licence,
+            weights={
+                name: tensor.detach().cpu().numpy().copy() for name, tensor in self.state_dict().items()
+            },
+        )
 
     @property
     def weights(self) -> LstmWeights:
@@ -240,7 +315,7 @@ class StreamflowLSTM(nn.Module):
     def _streamflow(self, hidden: Tensor, attributes: Tensor) -> Tensor:
         """Read streamflow, mm d-1, out of hidden states ``[time, catchment, hidden]``."""
         kept = nn.functional.dropout(hidden, self.hyperparameters.dropout, self.training)
-        streamflow = self.head(kept).squeeze(-1) * self.target_std + self.target_mean
+        streamflow: Tensor = self.head(kept).squeeze(-1) * self.target_std + self.target_mean
         if self._scale_column is not None:
             streamflow = streamflow * attributes[:, self._scale_column]
         return streamflow if self.training else streamflow.clamp_min(0.0)

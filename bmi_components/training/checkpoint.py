@@ -32,7 +32,11 @@ class Checkpoint:
     def group(self, group: str) -> dict[str, Tensor]:
         """Return the tensors that were put under ``group/``, by their own names."""
         prefix = f"{group}/"
-        return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
 
     def save(self, path: Path) -> None:
         """Write to disk; a kill at any moment leaves either the old or the new file, whole."""

@@ -74,7 +74,10 @@ def nse_trend(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
 def kge(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
     """One minus the KGE of all windows pooled into one series (the published form)."""
     filled, known = _fill(observed)
-    return 1.0 - _kge(simulated[known].unsqueeze(1), filled[known].unsqueeze(1), known[known].unsqueeze(1)).squeeze()
+    return (
+        1.0
+        - _kge(simulated[known].unsqueeze(1), filled[known].unsqueeze(1), known[known].unsqueeze(1)).squeeze()
+    )
 
 
 def nkge(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
@@ -181,7 +184,9 @@ def _kge(simulated: Tensor, observed: Tensor, known: Tensor) -> Tensor:
 
     mean_s, deviation_s, square_s = centre(simulated)
     mean_o, deviation_o, square_o = centre(observed)
-    correlation = (deviation_s * deviation_o).sum(dim=0) / (torch.sqrt(square_s * square_o + _TINY) + _STABILISER)
+    correlation = (deviation_s * deviation_o).sum(dim=0) / (
+        torch.sqrt(square_s * square_o + _TINY) + _STABILISER
+    )
     degrees = (count - 1).clamp_min(1)
     variability = torch.sqrt(square_s / degrees + _TINY) / (torch.sqrt(square_o / degrees) + _STABILISER)
     bias = mean_s / (mean_o + _STABILISER)

@@ -62,14 +62,17 @@ def _rank_correlation(s: Series, o: Series) -> float:
 def _kge(s: Series, o: Series) -> float:
     return 1.0 - float(
         np.hypot(
-            np.hypot(_correlation(s, o) - 1.0, _ratio(s.std(), o.std()) - 1.0), _ratio(s.mean(), o.mean()) - 1.0
+            np.hypot(_correlation(s, o) - 1.0, _ratio(s.std(), o.std()) - 1.0),
+            _ratio(s.mean(), o.mean()) - 1.0,
         )
     )
 
 
 def _kge_2012(s: Series, o: Series) -> float:
     variation = _ratio(_ratio(s.std(), s.mean()), _ratio(o.std(), o.mean()))
-    return 1.0 - float(np.hypot(np.hypot(_correlation(s, o) - 1.0, variation - 1.0), _ratio(s.mean(), o.mean()) - 1.0))
+    return 1.0 - float(
+        np.hypot(np.hypot(_correlation(s, o) - 1.0, variation - 1.0), _ratio(s.mean(), o.mean()) - 1.0)
+    )
 
 
 def _mean_absolute_error(s: Series, o: Series) -> float:
@@ -157,7 +160,11 @@ def compute_metrics(simulated: ArrayLike, observed: ArrayLike) -> dict[str, Seri
     """
     s, o = _series(simulated, observed)
     table = {name: _per_gauge(metric, s, o) for name, metric in METRICS.items()}
-    for name, metric in (("bias_rel", _bias_of_sums), ("rmse_ub", _rmse_unbiased), ("rmse_fdc", _rmse_duration)):
+    for name, metric in (
+        ("bias_rel", _bias_of_sums),
+        ("rmse_ub", _rmse_unbiased),
+        ("rmse_fdc", _rmse_duration),
+    ):
         table[name] = _per_gauge(metric, s, o, all_days=True)
     peaks = [_peak_error(s[:, gauge], o[:, gauge]) for gauge in range(o.shape[1])]
     table["d_max"] = np.array([error for error, _ in peaks])
@@ -196,12 +203,14 @@ def _series(simulated: ArrayLike, observed: ArrayLike) -> tuple[Series, Series]:
     s, o = np.asarray(simulated, dtype=np.float64), np.asarray(observed, dtype=np.float64)
     if s.shape != o.shape or s.ndim != 2:
         raise ValueShapeError(
-            f"simulated and observed streamflow must both be [time, catchment]; their shapes are {s.shape} and {o.shape}"
+            f"simulated and observed streamflow must both be [time, catchment]; they are {s.shape} and {o.shape}"
         )
     return s, o
 
 
-def _per_gauge(metric: Metric, simulated: ArrayLike, observed: ArrayLike, *, all_days: bool = False) -> Series:
+def _per_gauge(
+    metric: Metric, simulated: ArrayLike, observed: ArrayLike, *, all_days: bool = False
+) -> Series:
     """Apply a metric gauge by gauge to the days that were observed, or to all; NaN where there are none."""
     s, o = _series(simulated, observed)
     known = np.isfinite(o)

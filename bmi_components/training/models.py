@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from bmi_components.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from bmi_components.trained_model import TrainedModel
+from bmi_components.trained_model import NamedUnits, TrainedModel
 
 __all__ = ["MODEL_CLASSES", "TrainableModel", "create_model", "load_model"]
 
@@ -57,7 +55,13 @@ class TrainableModel(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
         """Replace all weights."""
 
-    def to_bundle(self, provenance: Mapping[str, Any], licence: str) -> TrainedModel:
+    def to_bundle(
+        self,
+        *,
+        attributes: Sequence[NamedUnits] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        licence: str = "",
+    ) -> TrainedModel:
         """Pack hyper-parameters, normalisation and weights for disk."""
 
 

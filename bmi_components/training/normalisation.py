@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmi_components.errors import ConfigurationError
-from bmi_components.forcing.caravan import BasinDataset
+from bmi_components.forcing.caravan import BasinDataset, Period
 
 __all__ = ["SMALLEST_STD", "compute_normalisation", "streamflow_spread"]
 
@@ -15,7 +15,7 @@ SMALLEST_STD = 0.001
 
 
 def compute_normalisation(
-    dataset: BasinDataset, gauges: NDArray[np.int64], period: tuple[str, str]
+    dataset: BasinDataset, gauges: NDArray[np.int64], period: Period
 ) -> dict[str, dict[str, float]]:
     """Mean and standard deviation of every forcing, attribute and of streamflow.
 
@@ -55,7 +55,9 @@ def compute_normalisation(
         normalisation[name] = _statistics(values)
     target = dataset.target[days][:, gauges]
     if not np.isfinite(target).any():
-        raise ConfigurationError(f"no streamflow was observed in {period[0]}..{period[1]} at the training gauges")
+        raise ConfigurationError(
+            f"no streamflow was observed in {period[0]}..{period[1]} at the training gauges"
+        )
     normalisation["streamflow"] = _statistics(target)
     if "p_mean" in dataset.attribute_names:
         mean_precipitation = dataset.attributes[gauges, dataset.attribute_names.index("p_mean")]
@@ -63,7 +65,7 @@ def compute_normalisation(
     return normalisation
 
 
-def streamflow_spread(dataset: BasinDataset, period: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
+def streamflow_spread(dataset: BasinDataset, period: Period) -> dict[str, NDArray[np.float32]]:
     """How much observed streamflow of each gauge varies in a period, ``[catchment]`` each; NaN if never observed.
 
     ``linear``: standard deviation, mm d-1; ``logarithmic``: standard deviation of ln(max(streamflow, 0.01)).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,22 +27,17 @@ __all__ = [
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
-Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-Period = tuple[Day, Day]
+Period = tuple[date, date]
 
 
-class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A part of the recipe: unknown keys are mistakes."""
-
-
-class ModelChoice(_Section):
+class ModelChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Which model; ``hyperparameters`` are the model's own, absent ones take its defaults."""
 
     kind: str
     hyperparameters: dict[str, Any] = {}
 
 
-class Data(_Section):
+class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Where the data are: a folder with ``timeseries.nc`` and ``attributes.csv``, or a netCDF file.
 
     ``path`` may be relative to the recipe and may hold environment variables; ``forcing`` and ``attributes`` are
@@ -53,14 +49,14 @@ class Data(_Section):
     attributes: tuple[str, ...] = CAMELS_ATTRIBUTES
 
 
-class Periods(_Section):
+class Periods(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """First and last day of training and testing; nothing of the test period is ever read while training."""
 
     train: Period
     test: Period
 
 
-class HeldOut(_Section):
+class HeldOut(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Gauges that are not trained on: a ``fraction`` of all, or part ``fold`` of ``folds``, shuffled by ``seed``."""
 
     fraction: Annotated[float, Meta(ge=0.0, lt=1.0)] | None = None
@@ -75,7 +71,7 @@ class HeldOut(_Section):
             raise ValueError(f"fold {self.fold} does not exist among {self.folds} folds (they count from 0)")
 
 
-class Window(_Section):
+class Window(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Batches: ``gauges`` windows of ``warm_up`` days that fill the state and ``scored`` days that are learnt from."""
 
     gauges: Positive = 100
@@ -83,7 +79,7 @@ class Window(_Section):
     scored: Positive = 365
 
 
-class Optimiser(_Section):
+class Optimiser(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """How weights move.
 
     ``learning_rate`` rises linearly over ``rise`` iterations and, with the schedule "cosine", falls along half a
@@ -102,14 +98,14 @@ class Optimiser(_Section):
     average: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 
 
-class Validation(_Section):
+class Validation(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Scores on a period that is not trained on (and not the test period), ``every`` so many iterations."""
 
     period: Period
     every: Positive
 
 
-class Recipe(_Section):
+class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Everything that determines a training run.
 
     ``iterations`` is the number of weight updates, ``checkpoint_every`` how many are at most lost by a kill,

@@ -69,7 +69,9 @@ class WindowSampler:
                 f"windows of {warm_up} + {scored} days do not fit into a period of {period.stop - period.start} days"
             )
         observed = np.isfinite(target[:, gauges])
-        counts = np.concatenate((np.zeros((1, gauges.size), np.int32), np.cumsum(observed, axis=0, dtype=np.int32)))
+        counts = np.concatenate(
+            (np.zeros((1, gauges.size), np.int32), np.cumsum(observed, axis=0, dtype=np.int32))
+        )
         enough = counts[first_scored + scored] - counts[first_scored] >= min(minimum_observed, scored)
         start, column = np.nonzero(enough)
         if start.size == 0:

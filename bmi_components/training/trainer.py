@@ -20,19 +20,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bmi_components.errors import BmiComponentsError, ConfigurationError, StateError
-from bmi_components.forcing.caravan import BasinDataset, read_caravan
+from bmi_components.forcing.caravan import BasinDataset, attribute_units, read_caravan
+from bmi_components.trained_model import NamedUnits
 from bmi_components.training.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from bmi_components.training.evaluation import simulate
 from bmi_components.training.losses import Spread, get_loss
 from bmi_components.training.metrics import kge, nse
 from bmi_components.training.models import create_model
 from bmi_components.training.normalisation import compute_normalisation, streamflow_spread
+from bmi_components.training.plots import plot_loss
 from bmi_components.training.recipe import Optimiser, Recipe
 from bmi_components.training.sampler import Batch, WindowSampler, iterations_per_epoch, split_gauges
 
 __all__ = ["Trainer", "TrainingError", "learning_rate"]
 
 CHECKPOINT = "checkpoint.safetensors"
+BUNDLE = "bundle"
 _LARGEST_RUN_OF_BAD_BATCHES = 20
 _OPTIMISERS = {"adadelta": torch.optim.Adadelta, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -154,19 +157,35 @@ class Trainer:
         _write(self.folder / "recipe.yaml", msgspec.yaml.encode(self.recipe))
         every = self.recipe.checkpoint_every
         bar = tqdm(
-            total=self.recipe.iterations, initial=self.iteration, disable=not progress, unit="it", mininterval=2.0
+            total=self.recipe.iterations,
+            initial=self.iteration,
+            disable=not progress,
+            unit="it",
+            mininterval=2.0,
         )
         with bar, _gentle_interrupts() as interrupts:
             while self.iteration < self.recipe.iterations:
                 self.losses.append(self.iterate())
                 self.iteration += 1
                 bar.update()
-                bar.set_postfix_str(f"loss {_recent(self.losses):.4f}{self._validation_text()}", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {_recent(self.losses):.4f}{self._validation_text()}", refresh=False
+                )
                 self._validate()
                 if self.iteration % every == 0 or interrupts or self.iteration == self.recipe.iterations:
                     self._save(path)
                 if interrupts:
-                    return False
+                    break
+        plot_loss(self.folder / "loss.png", self.losses, self.validations)
+        if self.iteration < self.recipe.iterations:
+            return False
+        with self.evaluated_weights():
+            bundle = self.model.to_bundle(
+                attributes=[NamedUnits(name, attribute_units(name)) for name in self.dataset.attribute_names],
+                provenance=self.provenance(),
+                licence=self.dataset.licence,
+            )
+        bundle.save(self.folder / BUNDLE, card=self._card(), overwrite=(self.folder / BUNDLE).exists())
         return True
 
     def iterate(self) -> float:
@@ -179,7 +198,9 @@ class Trainer:
         loss = self.loss(self.model(forcing, attributes, self.recipe.window.warm_up), observed, spread)
         if torch.isfinite(loss):
             loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip or math.inf)
+            norm = torch.nn.utils.clip_grad_norm_(
+                self.model.parameters(), self.recipe.optimiser.clip or math.inf
+            )
             if torch.isfinite(norm):
                 self.optimiser.step()
                 self._update_average()
@@ -214,11 +235,11 @@ class Trainer:
         return {
             "data": self.dataset.source,
             "trained_on": {
-                "period": list(recipe.periods.train),
+                "period": [str(day) for day in recipe.periods.train],
                 "gauges": int(self.trained_gauges.size),
                 "held_out_gauges": [self.dataset.gauge_ids[position] for position in self.held_out_gauges],
             },
-            "test_period": list(recipe.periods.test),
+            "test_period": [str(day) for day in recipe.periods.test],
             "iterations": self.iteration,
             "iterations_per_epoch": iterations_per_epoch(
                 int(self.trained_gauges.size),
@@ -229,10 +250,26 @@ class Trainer:
             ),
             "recipe": msgspec.to_builtins(
                 msgspec.structs.replace(
-                    recipe, output="", data=msgspec.structs.replace(recipe.data, path=Path(recipe.data.path).name)
+                    recipe,
+                    output="",
+                    data=msgspec.structs.replace(recipe.data, path=Path(recipe.data.path).name),
                 )
             ),
         }
+
+    def _card(self) -> str:
+        """What a reader of the bundle should know, before anybody has evaluated it."""
+        recipe, held_out = self.recipe, int(self.held_out_gauges.size)
+        days = f"{recipe.periods.train[0]} to {recipe.periods.train[1]}"
+        return (
+            f"# {recipe.model.kind}\n\n"
+            f"Trained on {self.trained_gauges.size} gauges, {days}"
+            f"{f'; {held_out} gauges were held out (listed in model.yaml)' if held_out else ''}.\n\n"
+            f"Data: {self.dataset.source}\n\nLicence of the data: {self.dataset.licence or 'not stated'}\n\n"
+            f"{self.iteration} iterations of {recipe.window.gauges} windows ({recipe.window.warm_up} days of warm-up, "
+            f"{recipe.window.scored} scored), loss `{recipe.loss}`, seed {recipe.seed}; the whole recipe is in "
+            "model.yaml. Scores on unseen data: `bmi-components evaluate`.\n"
+        )
 
     def _split(self) -> tuple[Any, Any]:
         held_out = self.recipe.held_out
@@ -252,7 +289,12 @@ class Trainer:
         gauges = torch.from_numpy(batch.gauges)
         days = torch.from_numpy(batch.starts) + torch.arange(window.warm_up + window.scored).unsqueeze(1)
         spread = Spread(*(values[gauges] for values in self._spread))
-        return self._forcing[days, gauges], self._attributes[gauges], self._target[days[window.warm_up :], gauges], spread
+        return (
+            self._forcing[days, gauges],
+            self._attributes[gauges],
+            self._target[days[window.warm_up :], gauges],
+            spread,
+        )
 
     def _update_average(self) -> None:
         if self._average is None or self.recipe.optimiser.average is None:
@@ -268,7 +310,11 @@ class Trainer:
             return
         with self.evaluated_weights():
             simulated = simulate(
-                self.model, self.dataset, validation.period, self.recipe.test_warm_up, gauges=self.trained_gauges
+                self.model,
+                self.dataset,
+                validation.period,
+                self.recipe.test_warm_up,
+                gauges=self.trained_gauges,
             )
         observed = self.dataset.target[self.dataset.days(validation.period)][:, self.trained_gauges]
         self.validations.append(
@@ -323,7 +369,9 @@ class Trainer:
         validations = {iteration: (n, k) for iteration, n, k in self.validations}
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(("iteration", "learning_rate", "loss", "validation_median_nse", "validation_median_kge"))
+        writer.writerow(
+            ("iteration", "learning_rate", "loss", "validation_median_nse", "validation_median_kge")
+        )
         for iteration, loss in enumerate(self.losses, start=1):
             rate = learning_rate(self.recipe.optimiser, iteration - 1, self.recipe.iterations)
             scores = [f"{score:.4f}" for score in validations.get(iteration, ())] or ["", ""]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from bmi_components.errors import ConfigurationError, ValueShapeError
 from bmi_components.training.losses import LOSSES, Spread, get_loss, range_bound
 from bmi_components.training.metrics import compute_metrics, kge, nse
@@ -44,7 +45,9 @@ def test_losses_equal_the_golden_numbers(golden: dict[str, np.ndarray], name: st
     )
     observed = torch.tensor(all_observed[WARM_UP:, gauges])
     simulated = torch.tensor(golden["y_pred"][WARM_UP:, gauges, 0])
-    assert float(LOSSES[name](simulated, observed, spread)) == pytest.approx(float(golden[f"loss_{key}"]), rel=1e-6)
+    assert float(LOSSES[name](simulated, observed, spread)) == pytest.approx(
+        float(golden[f"loss_{key}"]), rel=1e-6
+    )
 
 
 def test_metrics_equal_the_golden_numbers(golden: dict[str, np.ndarray]) -> None:
@@ -92,7 +95,9 @@ def test_perfect_simulation_scores_one_and_the_mean_scores_zero() -> None:
     observed = np.random.default_rng(2).gamma(0.5, 3.0, (100, 2))
     np.testing.assert_allclose(nse(observed, observed), 1.0)
     np.testing.assert_allclose(kge(observed, observed), 1.0)
-    np.testing.assert_allclose(nse(np.broadcast_to(observed.mean(0), observed.shape), observed), 0.0, atol=1e-12)
+    np.testing.assert_allclose(
+        nse(np.broadcast_to(observed.mean(0), observed.shape), observed), 0.0, atol=1e-12
+    )
 
 
 def test_a_gauge_without_observations_scores_nan_and_spoils_no_other() -> None:
