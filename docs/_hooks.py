@@ -5,11 +5,16 @@ A page asks for one by a line ``<!-- generated: NAME -->``; MkDocs calls `on_pag
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import re
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- generated: (?P<name>[a-z_]+) -->$", re.MULTILINE)
@@ -26,6 +31,14 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
+def valid(limits: tuple[float, float] | None) -> str:
+    """Write a range of values, open where it has no end."""
+    if limits is None:
+        return "any"
+    low, high = limits
+    return f"≥ {number(low)}" if math.isinf(high) else f"{number(low)} to {number(high)}"
+
+
 def variables() -> str:
     """Return the catalogue of variables, one table per domain."""
     from bmi_components.variables import GROUPS
@@ -37,7 +50,7 @@ def variables() -> str:
                 f"`{entry.name}`",
                 entry.units,
                 entry.description,
-                "any" if entry.valid_range is None else " to ".join(map(number, entry.valid_range)),
+                valid(entry.valid_range),
                 f"`{entry.symbol}`",
             ]
             for entry in entries
@@ -102,11 +115,60 @@ def hbv_variants() -> str:
     )
 
 
-def configuration() -> str:
-    """Return the keys of a configuration file, from the schema that reads it."""
+def settings(kind: type[Any], heading: str) -> str:
+    """Return the keys of a settings class, then those of every part that it is made of, from the schema."""
     from bmi_components.config import describe
 
-    return describe()
+    waiting, done, sections = [kind], set(), []
+    while waiting:
+        part = waiting.pop(0)
+        if part in done:
+            continue
+        done.add(part)
+        lines = describe(part).splitlines()
+        if not any(field_has_meaning(line) for line in lines[2:]):
+            lines = [line.rsplit("|", 2)[0] + "|" for line in lines]
+        meaning = inspect.cleandoc(part.__doc__ or "").replace("``", "`")
+        title = f"{heading} {part.__name__}\n\n" if part is not kind else ""
+        sections.append(f"{title}{meaning}\n\n" + "\n".join(lines))
+        waiting += [
+            member
+            for field in msgspec.structs.fields(part)
+            for member in members(field.type)
+            if isinstance(member, type) and issubclass(member, msgspec.Struct)
+        ]
+    return "\n\n".join(sections)
+
+
+def field_has_meaning(line: str) -> bool:
+    """Tell whether the last cell of a row says something."""
+    return bool(line.rstrip("|").rsplit("|", 1)[-1].strip())
+
+
+def members(annotation: Any) -> list[Any]:
+    """Return the types that an annotation is made of: of ``tuple[A, ...] | None`` A, among others."""
+    return [annotation, *(inner for part in typing.get_args(annotation) for inner in members(part))]
+
+
+def configuration() -> str:
+    """Return the keys of DeltaHBV's own configuration file."""
+    from bmi_components.hbv.settings import DeltaHBVSettings
+
+    return settings(DeltaHBVSettings, "###")
+
+
+def recipe() -> str:
+    """Return the keys of a training recipe."""
+    from bmi_components.training.recipe import Recipe
+
+    return settings(Recipe, "###")
+
+
+def hbv_hyperparameters() -> str:
+    """Return the hyper-parameters of a δHBV model."""
+    from bmi_components.hbv.model import HBVHyperparameters
+
+    return settings(HBVHyperparameters, "###")
 
 
 def public_names() -> str:
@@ -142,7 +204,9 @@ GENERATED: dict[str, Callable[[], str]] = {
         hbv_parameters,
         hbv_routing_parameters,
         hbv_variants,
+        hbv_hyperparameters,
         public_names,
+        recipe,
         variables,
     )
 }

@@ -21,7 +21,7 @@ NOT_RUN = {
     "needs ngen": 0,
     "needs pymt": 0,
     "makes the environment": 0,
-    "takes minutes": 0,
+    "takes hours": 0,
     "needs data of yours": 0,
 }
 """How many blocks may stand without being run, by reason; one more is a decision that changes a number."""
