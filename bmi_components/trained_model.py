@@ -27,13 +27,16 @@ from numpy.typing import NDArray
 from bmi_components.config import read_yaml
 from bmi_components.errors import BundleError, ConfigurationError
 
-__all__ = ["NamedUnits", "TrainedModel", "forget_shared_models"]
+__all__ = ["NamedUnits", "TrainedModel", "forget_shared_models", "load_once"]
 
 DESCRIPTION_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "README.md"
 FORMAT = 1
 """Version of the folder's layout."""
+
+Signature = tuple[tuple[int, int, int], ...]
+"""Inode, size and time of modification of each file of a model."""
 
 
 class NamedUnits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,7 +182,8 @@ class TrainedModel:
             the bundle is of another kind.
         """
         path = Path(folder).expanduser().resolve()
-        model = _load_shared(path)
+        files = _bundle_files(path)
+        model = load_once(files, lambda: _read_bundle(*files))
         if kind is not None and model.kind != kind:
             raise BundleError(
                 f"{path}: this bundle holds a model of kind {model.kind!r}; {kind!r} is needed here"
@@ -241,7 +245,7 @@ class TrainedModel:
         is_bundle = (path / DESCRIPTION_FILE).is_file()
         if overwrite and is_bundle:
             return True
-        if is_bundle and _Files.of(path).read().identity == self.identity:
+        if is_bundle and _read_bundle(*_bundle_files(path)).identity == self.identity:
             return False
         if is_bundle:
             raise BundleError(
@@ -264,81 +268,41 @@ class TrainedModel:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Files:
-    """The files of a bundle as they are now; equal as long as nobody has written to them."""
-
-    folder: Path
-    signature: tuple[tuple[int, int, int], ...]
-
-    @classmethod
-    def of(cls, folder: Path) -> _Files:
-        signature = []
-        for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-            try:
-                status = os.stat(folder / name)
-            except OSError as error:
-                if not folder.is_dir():
-                    raise BundleError(f"{folder}: there is no such folder, so no trained model") from error
-                raise BundleError(
-                    f"{folder}: {name} is absent; a bundle holds {DESCRIPTION_FILE} and {WEIGHTS_FILE}"
-                ) from error
-            signature.append((status.st_ino, status.st_size, status.st_mtime_ns))
-        return cls(folder, tuple(signature))
-
-    def read(self) -> TrainedModel:
-        """Read and check everything."""
-        description_file, weights_file = self.folder / DESCRIPTION_FILE, self.folder / WEIGHTS_FILE
-        description = _read_description(description_file)
-        try:
-            digest = _sha256_of_file(weights_file)
-        except OSError as error:
-            raise BundleError(f"{weights_file}: the weights cannot be read: {error.strerror}") from error
-        if digest != description.sha256.weights:
-            raise BundleError(
-                f"{weights_file}: the weights are damaged, or not those that {DESCRIPTION_FILE} describes: "
-                f"sha256 is {digest[:12]}..., it should be {description.sha256.weights[:12]}..."
-            )
-        try:
-            weights = safetensors.numpy.load_file(weights_file)
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{weights_file}: this is not a safetensors file: {error}") from error
-        try:
-            model = TrainedModel(
-                kind=description.kind,
-                hyperparameters=description.hyperparameters,
-                inputs=description.inputs,
-                attributes=description.attributes,
-                outputs=description.outputs,
-                normalisation={n: msgspec.structs.asdict(s) for n, s in description.normalisation.items()},
-                time_step=description.time_step,
-                provenance=description.provenance,
-                licence=description.licence,
-                weights=weights,
-            )
-        except BundleError as error:
-            raise BundleError(f"{description_file}: {error}") from error
-        science = hashlib.sha256(_canonical(model._science())).hexdigest()
-        if science != description.sha256.description:
-            raise BundleError(
-                f"{description_file}: the description was changed after it was saved; undo the change or, "
-                f"if it is meant, set sha256.description to {science}"
-            )
-        return model
-
-
-_shared: dict[Path, tuple[_Files, TrainedModel]] = {}
+_shared: dict[tuple[Path, ...], tuple[Signature, TrainedModel]] = {}
 _shared_lock = threading.Lock()
 
 
-def _load_shared(path: Path) -> TrainedModel:
-    """Return the process's one copy of a bundle, reading it if it is new or has changed."""
-    files = _Files.of(path)
+def load_once(files: Iterable[Path], read: Callable[[], TrainedModel]) -> TrainedModel:
+    """Return the process's one copy of the model in ``files``, calling ``read`` if it is new or has changed.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        The resolved paths of all files that the model is read from.
+    read : callable
+        Reads and checks them.
+
+    Raises
+    ------
+    BundleError
+        If a file is absent; and whatever ``read`` raises.
+    """
+    paths = tuple(files)
+    signature = tuple(_signature(path) for path in paths)
     with _shared_lock:
-        known = _shared.get(path)
-        if known is None or known[0] != files:
-            known = _shared[path] = (files, files.read())
+        known = _shared.get(paths)
+        if known is None or known[0] != signature:
+            known = _shared[paths] = (signature, read())
         return known[1]
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    """Tell a file from an earlier or later version of itself."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BundleError(f"{path}: the file is absent or cannot be read: {error.strerror}") from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def forget_shared_models() -> None:
@@ -347,11 +311,66 @@ def forget_shared_models() -> None:
         _shared.clear()
 
 
+def _bundle_files(folder: Path) -> tuple[Path, Path]:
+    """Return the two files that make a bundle, saying what is missing if they are not there."""
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: there is no such folder, so no trained model")
+    files = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    for file in files:
+        if not file.is_file():
+            raise BundleError(
+                f"{folder}: {file.name} is absent; a bundle holds {DESCRIPTION_FILE} and {WEIGHTS_FILE}"
+            )
+    return files
+
+
+def _read_bundle(description_file: Path, weights_file: Path) -> TrainedModel:
+    """Read and check everything."""
+    description = _read_description(description_file)
+    try:
+        digest = _sha256_of_file(weights_file)
+    except OSError as error:
+        raise BundleError(f"{weights_file}: the weights cannot be read: {error.strerror}") from error
+    if digest != description.sha256.weights:
+        raise BundleError(
+            f"{weights_file}: the weights are damaged, or not those that {DESCRIPTION_FILE} describes: "
+            f"sha256 is {digest[:12]}..., it should be {description.sha256.weights[:12]}..."
+        )
+    try:
+        weights = safetensors.numpy.load_file(weights_file)
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{weights_file}: this is not a safetensors file: {error}") from error
+    try:
+        model = TrainedModel(
+            kind=description.kind,
+            hyperparameters=description.hyperparameters,
+            inputs=description.inputs,
+            attributes=description.attributes,
+            outputs=description.outputs,
+            normalisation={n: msgspec.structs.asdict(s) for n, s in description.normalisation.items()},
+            time_step=description.time_step,
+            provenance=description.provenance,
+            licence=description.licence,
+            weights=weights,
+        )
+    except BundleError as error:
+        raise BundleError(f"{description_file}: {error}") from error
+    science = hashlib.sha256(_canonical(model._science())).hexdigest()
+    if science != description.sha256.description:
+        raise BundleError(
+            f"{description_file}: the description was changed after it was saved; undo the change or, "
+            f"if it is meant, set sha256.description to {science}"
+        )
+    return model
+
+
 def _read_description(path: Path) -> _Description:
     try:
         content = read_yaml(path)
     except ConfigurationError as error:
         raise BundleError(str(error)) from error
+    except RecursionError as error:
+        raise BundleError(f"{path}: the YAML is nested too deeply to be a description") from error
     if content.get("format") != FORMAT:
         raise BundleError(
             f"{path}: format is {content.get('format')!r}; this version of the package reads format {FORMAT}"
