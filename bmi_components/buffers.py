@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bmi_components.errors import ValueShapeError
+from bmi_components.errors import DeviceError, ValueShapeError
 from bmi_components.stepper import Aggregation
 from bmi_components.variables import Variable
 
-__all__ = ["Backend", "Layout", "backend_of", "layout_of", "numbers"]
+__all__ = ["Backend", "ForcingAccumulator", "Layout", "backend_of", "layout_of", "numbers", "require_device"]
 
 _LARGEST = sys.float_info.max
 _FEW_ELEMENTS = 24  # below this, Python comparisons beat NumPy calls
@@ -209,6 +209,7 @@ class TorchBackend(Backend):
     def __init__(self, device: str, dtype: str) -> None:
         import torch
 
+        require_device("torch", device)
         self._torch = torch
         self._device = torch.device(device)
         self._dtype = getattr(torch, dtype)
@@ -247,6 +248,7 @@ class JaxBackend(Backend):
         jax = importlib.import_module("jax")
         jnp = importlib.import_module("jax.numpy")
 
+        require_device("jax", device)
         self._jax = jax
         self._numpy = jnp
         kind, _, index = device.partition(":")
@@ -280,6 +282,40 @@ class JaxBackend(Backend):
 
     def replace(self, vector: Any, part: slice, values: Any) -> Any:
         return vector.at[part].set(values)
+
+
+def require_device(framework: str, device: str) -> None:
+    """Refuse a device that this machine, or this installation of "torch" or "jax", does not have.
+
+    Raises
+    ------
+    DeviceError
+        Naming the device and what there is.
+    """
+    if device == "cpu":
+        return
+    kind, _, index = device.partition(":")
+    wanted = int(index) if index.isdigit() else 0
+    if framework == "torch":
+        import torch
+
+        module = getattr(torch, kind, None)
+        is_available = getattr(module, "is_available", None)
+        count = (
+            module.device_count() if module is not None and is_available is not None and is_available() else 0
+        )
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    elif framework == "jax":
+        jax = importlib.import_module("jax")
+        try:
+            count = len(jax.devices(kind))
+        except RuntimeError:
+            count = 0
+        there = [f"{known.platform}:{known.id}" for known in jax.devices()]
+    else:
+        count, there = 0, ["cpu"]
+    if wanted >= count or (index and not index.isdigit()):
+        raise DeviceError(f"there is no device {device!r} for {framework} here; there is {', '.join(there)}")
 
 
 @functools.lru_cache(maxsize=32)

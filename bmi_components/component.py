@@ -85,6 +85,7 @@ class Component(bmipy.Bmi):
     _stale: bool = False
     _device_inputs: dict[str, Any]
     _device_outputs: Any = None
+    _amounts: tuple[NDArray[np.float64], ...] = ()
     _rates: list[Any]
     _depths: list[Any]
     _published: list[Any]
@@ -139,6 +140,9 @@ class Component(bmipy.Bmi):
             _check_snapshot(self, snapshot, stepper, layout, str(settings.initial_state))
             stepper.write_state(_stepper_state(snapshot))
 
+        rates = [backend.upload(outputs[part]) for part in layout.per_update]
+        published = [backend.upload(np.zeros(part.stop - part.start)) for part in layout.per_update]
+
         self._stepper, self._layout, self._clock, self._settings = stepper, layout, clock, settings
         self._backend, self._accumulator = backend, accumulator
         self._units, self._types = layout.units, layout.types
@@ -150,9 +154,8 @@ class Component(bmipy.Bmi):
         self._stale, self._device_outputs, self._device_inputs = False, None, {}
         self._hidden, self._balance = {}, None
         self._estimates = settings.partial_step == "estimate"
-        self._rates = [backend.upload(outputs[part]) for part in layout.per_update]
-        self._depths = list(self._rates)
-        self._published = [backend.upload(np.zeros(part.stop - part.start)) for part in layout.per_update]
+        self._rates, self._depths, self._published = rates, list(rates), published
+        self._amounts = tuple(outputs[part] for part in layout.per_update) if backend.on_host else ()
         if snapshot is None:
             # What has not been updated has not released any water.
             for part in layout.per_update:
@@ -184,10 +187,14 @@ class Component(bmipy.Bmi):
             self._inputs if self._backend.on_host else self._upload(), start, clock.time_step
         )
         self._take(stepper.step(forcings, start, self._outputs))
-        if self._rates:
-            self._depths = [None] * len(self._rates)
-            self._release_step(clock.time_step)
-            self._show_depths()
+        if self._amounts and not self._estimates:
+            for index, amount in enumerate(self._amounts):
+                self._rates[index] = amount.copy()
+                amount *= clock.time_step
+        elif self._rates:
+            amounts = _Amounts(len(self._rates))
+            self._release_step(clock.time_step, amounts)
+            self._show(amounts)
         clock.advance_step()
         if self._balance is not None:
             self._balance.refresh()
@@ -213,34 +220,35 @@ class Component(bmipy.Bmi):
             return
         self._check_inputs()
         inputs = self._inputs if self._backend.on_host else self._upload()
-        self._depths = [None] * len(self._rates)
+        amounts = _Amounts(len(self._rates))
         accumulator = self._accumulator
-        while clock.current < target:
-            start = clock.step_start
-            completes = clock.reaches_boundary(target)
-            seconds = (clock.boundary if completes else target) - clock.current
-            forcings = stepper.prepare(inputs, clock.current, seconds)
-            if not completes:
-                accumulator.add(forcings, seconds)
-                clock.advance_part(target)
-                if self._estimates:
-                    self._try_step(stepper, accumulator.value(), start)
-                    self._release_estimate(clock.elapsed)
-                else:
-                    self._release_held(seconds)
-                break
-            if accumulator.parts:
-                accumulator.add(forcings, seconds)
-                forcings = accumulator.value()
-            self._take(stepper.step(forcings, start, self._outputs))
-            accumulator.clear()
-            self._release_step(seconds)
-            clock.advance_step()
-            clock.settle(target)
-        if self._rates:
-            self._show_depths()
-        if self._balance is not None:
-            self._balance.refresh()
+        try:
+            while clock.current < target:
+                start = clock.step_start
+                completes = clock.reaches_boundary(target)
+                seconds = (clock.boundary if completes else target) - clock.current
+                forcings = stepper.prepare(inputs, clock.current, seconds)
+                if not completes:
+                    accumulator.add(forcings, seconds)
+                    clock.advance_part(target)
+                    if self._estimates:
+                        self._try_step(stepper, accumulator.value(), start)
+                        self._release_estimate(clock.elapsed, amounts)
+                    else:
+                        self._release_held(seconds, amounts)
+                    break
+                if accumulator.parts:
+                    accumulator.add(forcings, seconds)
+                    forcings = accumulator.value()
+                self._take(stepper.step(forcings, start, self._outputs))
+                accumulator.clear()
+                self._release_step(seconds, amounts)
+                clock.advance_step()
+                clock.settle(target)
+        finally:  # if a later step was refused, the earlier ones have happened
+            self._show(amounts)
+            if self._balance is not None:
+                self._balance.refresh()
 
     def finalize(self) -> None:
         """Let go of the model and all arrays; may be called at any time, any number of times."""
@@ -361,7 +369,11 @@ class Component(bmipy.Bmi):
             If ``dest`` is not an array of the variable's length.
         """
         values = self.get_value_ptr(name)
-        if not isinstance(dest, np.ndarray) or dest.shape != values.shape:
+        if (
+            not isinstance(dest, np.ndarray)
+            or dest.shape != values.shape
+            or (dest.dtype is not values.dtype and not np.can_cast(values.dtype, dest.dtype, "same_kind"))
+        ):
             _refuse_destination(name, dest, values.size)
         dest[:] = values
         return dest
@@ -386,7 +398,9 @@ class Component(bmipy.Bmi):
         """
         values = self.get_value_ptr(name)
         try:
-            if inds.size == 1 and dest.size == 1:  # NextGen's only use: worth a path without temporaries
+            if (
+                inds.size == 1 and dest.size == 1 and dest.dtype is _FLOAT64
+            ):  # NextGen's only use: worth a path without temporaries
                 index = inds.item()
                 if 0 <= index < values.size:
                     dest[0] = values.item(index)
@@ -394,7 +408,11 @@ class Component(bmipy.Bmi):
         except (AttributeError, TypeError, IndexError):
             pass
         indices = _indices(name, inds, values.size)
-        if not isinstance(dest, np.ndarray) or dest.shape != indices.shape:
+        if (
+            not isinstance(dest, np.ndarray)
+            or dest.shape != indices.shape
+            or not np.can_cast(values.dtype, dest.dtype, "same_kind")
+        ):
             _refuse_destination(name, dest, indices.size)
         dest[:] = values[indices]
         return dest
@@ -689,48 +707,44 @@ class Component(bmipy.Bmi):
         outputs = self._outputs if self._backend.on_host else self._device_outputs
         return [self._backend.copy(outputs[part]) for part in layout.per_update]
 
-    def _release_step(self, seconds: float) -> None:
+    def _release_step(self, seconds: float, amounts: _Amounts) -> None:
         """Account for a step that has just been completed by an interval of so many seconds."""
         if not self._rates:
             return
         self._rates = self._latest_rates()
         if not self._estimates:
-            self._release_held(seconds)
+            self._release_held(seconds, amounts)
             return
         assert self._clock is not None
         for index, rate in enumerate(self._rates):
             due = rate * self._clock.time_step - self._published[index]
-            self._add_depth(index, due.clip(0.0))
+            amounts.add(index, due.clip(0.0))
             self._published[index] = (-due).clip(0.0)
 
-    def _release_estimate(self, elapsed: float) -> None:
+    def _release_estimate(self, elapsed: float, amounts: _Amounts) -> None:
         """Account for an estimate ``elapsed`` seconds into a step."""
         for index, rate in enumerate(self._latest_rates()):
             due = (rate * elapsed - self._published[index]).clip(0.0)
-            self._add_depth(index, due)
+            amounts.add(index, due)
             self._published[index] = self._published[index] + due
 
-    def _release_held(self, seconds: float) -> None:
+    def _release_held(self, seconds: float, amounts: _Amounts) -> None:
         """Account for an interval over which the latest rates are reported."""
         for index, rate in enumerate(self._rates):
-            self._add_depth(index, rate * seconds)
+            amounts.add(index, rate * seconds)
 
-    def _add_depth(self, index: int, depth: Any) -> None:
-        so_far = self._depths[index]
-        self._depths[index] = depth if so_far is None else so_far + depth
-
-    def _show_depths(self) -> None:
+    def _show(self, amounts: _Amounts) -> None:
         """Write the amounts over the update where callers read them."""
         layout = self._layout
         assert layout is not None
-        if not self._backend.on_host:
-            self._stale = self._device_outputs is not None
-            if not self._stale:
-                for part, depth in zip(layout.per_update, self._depths, strict=True):
-                    self._backend.download(depth, self._outputs[part])
+        if not amounts.started:
+            return
+        self._depths = amounts.totals
+        if self._device_outputs is not None:
+            self._stale = True
             return
         for part, depth in zip(layout.per_update, self._depths, strict=True):
-            self._outputs[part] = depth
+            self._backend.download(depth, self._outputs[part])
 
     # ---------------------------------------------------------------- states, from inside
 
@@ -858,6 +872,25 @@ class Component(bmipy.Bmi):
         raise GridError(f"the grid {grid} is unstructured: it has no {what}")
 
 
+class _Amounts:
+    """What one BMI update has released so far, per output that is an amount over the update."""
+
+    __slots__ = ("totals",)
+
+    def __init__(self, count: int) -> None:
+        self.totals: list[Any] = [None] * count
+
+    @property
+    def started(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.totals) and self.totals[0] is not None
+
+    def add(self, index: int, amount: Any) -> None:
+        """Add what an interval released."""
+        so_far = self.totals[index]
+        self.totals[index] = amount if so_far is None else so_far + amount
+
+
 def _limit_torch_threads(threads: int) -> None:
     import torch
 
@@ -890,9 +923,9 @@ def _one_per_index(name: str, inds: Any, src: Any) -> NDArray[Any]:
 
 
 def _refuse_destination(name: str, dest: Any, size: int) -> NoReturn:
-    given = f"an array of shape {dest.shape}" if isinstance(dest, np.ndarray) else type(dest).__name__
+    given = f"{dest.dtype} of shape {dest.shape}" if isinstance(dest, np.ndarray) else type(dest).__name__
     raise ValueShapeError(
-        f"the values of {name!r} need a one-dimensional array of {size} elements, not {given}"
+        f"the values of {name!r} need a one-dimensional float64 array of {size} elements, not {given}"
     )
 
 
