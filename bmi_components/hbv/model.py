@@ -140,6 +140,7 @@ class DeltaHBV(nn.Module):
             if name not in normalisation:
                 raise ConfigurationError(f"hbv: the normalisation has no mean and std of {name!r}")
         self.normalisation = {name: dict(normalisation[name]) for name in (*FORCINGS, *attribute_names)}
+        self.log_transformed = tuple(name in hp.log_transformed for name in FORCINGS)
         self._site_columns = self._find_sites()
 
         bounds = self.physics.bounds()
@@ -173,7 +174,7 @@ class DeltaHBV(nn.Module):
             for statistic in ("mean", "std"):
                 values = [float(self.normalisation[name][statistic]) for name in names]
                 self._constant(f"{label}_{statistic}", torch.tensor(values))
-        self._constant("log_mask", torch.tensor([name in hp.log_transformed for name in FORCINGS]))
+        self._constant("log_mask", torch.tensor(self.log_transformed))
 
     dynamic_channels: Tensor
     static_channels: Tensor
@@ -305,7 +306,7 @@ class DeltaHBV(nn.Module):
 
     def standardise_forcing(self, forcing: Tensor) -> Tensor:
         """Standardise ``[..., 3]``, through the logarithm where the model was trained so."""
-        if self.hyperparameters.log_transformed:
+        if any(self.log_transformed):
             logarithm = torch.log10(torch.sqrt(torch.clamp(forcing, min=0.0)) + 0.1)
             forcing = torch.where(self.log_mask, logarithm, forcing)
         return (forcing - self.forcing_mean) / self.forcing_std

@@ -1,0 +1,176 @@
+"""From a DeltaHBV configuration to a stepper: model, attributes, driver, warm-up and published outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bmi_components.errors import BundleError, ConfigurationError, DeviceError
+from bmi_components.hbv.driver import SECONDS_PER_DAY, make_driver
+from bmi_components.hbv.physics import FORCINGS
+from bmi_components.hbv.settings import Catchment, DeltaHBVSettings, WarmUp, read_catchments
+from bmi_components.hbv.stepper import HBVStepper, OutputVariable, Site, shared_model
+from bmi_components.importers import load_model
+from bmi_components.trained_model import TrainedModel
+from bmi_components.variables import CATALOGUE, variable
+
+__all__ = ["MODEL_PATH_VARIABLE", "open_stepper"]
+
+MODEL_PATH_VARIABLE = "BMI_COMPONENTS_MODEL_PATH"
+"""Environment variable: folders (separated as in PATH) in which a model folder that is absent is looked up by name."""
+
+DAYS_OF_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+_STORES_AND_FLUXES = {
+    "evapotranspiration": "evapotranspiration",
+    "snow_water_equivalent": "snowpack",
+    "snow_melt": "melt",
+    "soil_moisture": "soil_moisture",
+    "upper_zone_storage": "upper_zone",
+    "lower_zone_storage": "lower_zone",
+    "quickflow": "quickflow",
+    "interflow": "interflow",
+    "baseflow": "baseflow",
+    "recharge": "recharge",
+}
+"""Published outputs, by symbol, and what the model calls them; their units are the model's."""
+
+
+def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
+    """Load the model, shared within the process, and bind it to the configured catchments.
+
+    Raises
+    ------
+    ConfigurationError
+        If the catchments, attributes, parameters or the way to potential evapotranspiration do not fit the model.
+    BundleError
+        If the model is absent, damaged or of another kind.
+    DeviceError
+        If the device is not there.
+    """
+    torch.set_num_threads(settings.threads)
+    catchments = read_catchments(settings)
+    bundle = _find_model(settings.model)
+    if settings.device != "cpu":
+        _check_device(settings.device)
+    shared = shared_model(bundle, settings.dtype, settings.device)
+    site = Site(
+        latitude=_column(catchments, "latitude"),
+        longitude=_column(catchments, "longitude"),
+        area=_column(catchments, "area_km2"),
+    )
+    driver = make_driver(
+        settings.potential_evapotranspiration,
+        settings.inputs == "nextgen",
+        bundle.time_step,
+        site.latitude,
+        settings.start_time,
+    )
+    stepper = HBVStepper(
+        shared,
+        _attributes(bundle, catchments),
+        site,
+        driver,
+        _outputs(settings, site),
+        _record(settings, bundle, catchments),
+        keep_warm_up_state=settings.warm_up is not None and settings.warm_up.keep_state,
+    )
+    for name, value in settings.parameters.items():
+        known = stepper.parameters.get(name)
+        if known is None or name in shared.model.attribute_names:
+            raise ConfigurationError(f"parameters: the model has no physical parameter {name!r}")
+        low, high = known.valid_range or (-np.inf, np.inf)
+        if not low <= value <= high:
+            raise ConfigurationError(f"parameters: {name} is {value}; {low} to {high} {known.units} is possible")
+        stepper.set_parameter(name, np.full(stepper.size, value))
+    return stepper
+
+
+def _find_model(folder: Path) -> TrainedModel:
+    """Load a trained model by its folder or, where that is absent, by its name in the search path."""
+    if not folder.exists():
+        for place in os.environ.get(MODEL_PATH_VARIABLE, "").split(os.pathsep):
+            if place and (Path(place) / folder.name).is_dir():
+                folder = Path(place) / folder.name
+                break
+    bundle = load_model(folder)
+    if bundle.kind != "hbv":
+        raise BundleError(f"{folder}: this bundle holds a model of kind {bundle.kind!r}; DeltaHBV needs kind 'hbv'")
+    return bundle
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device {device!r} is not there or not usable by this PyTorch; 'cpu' always is") from error
+
+
+def _column(catchments: Sequence[Catchment], key: str) -> NDArray[np.float64]:
+    return np.array([np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64)
+
+
+def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> NDArray[np.float64]:
+    """Return ``[catchment, attribute]`` in the order of the model; attributes it does not use are passed over."""
+    names = [a.name for a in bundle.attributes]
+    table = np.empty((len(catchments), len(names)))
+    for row, catchment in zip(table, catchments, strict=True):
+        for i, name in enumerate(names):
+            value = catchment.attributes.get(name)
+            if value is None or not np.isfinite(value):
+                state = "is missing" if value is None else f"is {value}"
+                raise ConfigurationError(
+                    f"catchment {catchment.id}: the attribute {name!r} [{bundle.attributes[i].units}] {state}; "
+                    f"the model needs a number for each of {', '.join(names)}"
+                )
+            row[i] = value
+    return table
+
+
+def _outputs(settings: DeltaHBVSettings, site: Site) -> list[OutputVariable]:
+    rate = {"mm d-1": 1.0, "m h-1": 1e-3 / 24.0}[settings.runoff_units]
+    outputs = [
+        # An amount per update is given as a rate, m s-1: the component knows how long the update was.
+        OutputVariable(variable("runoff_depth"), "streamflow", 1e-3 / SECONDS_PER_DAY),
+        OutputVariable(CATALOGUE["runoff_rate"].with_units(settings.runoff_units), "streamflow", rate),
+    ]
+    if np.isfinite(site.area).all():
+        volume = 1e3 * site.area / SECONDS_PER_DAY
+        outputs.append(OutputVariable(variable("streamflow"), "streamflow", volume))
+    outputs += [OutputVariable(variable(symbol), source) for symbol, source in _STORES_AND_FLUXES.items()]
+    return outputs
+
+
+def _record(
+    settings: DeltaHBVSettings, bundle: TrainedModel, catchments: Sequence[Catchment]
+) -> NDArray[np.float64] | None:
+    """Return the weather before the start, ``[time, catchment, 3]``: a record, or a year of monthly means."""
+    if settings.warm_up is not None and settings.climatology is not None:
+        raise ConfigurationError("give either 'warm_up' or 'climatology', not both")
+    if settings.warm_up is not None:
+        return _read_warm_up(settings.warm_up, [c.id for c in catchments])
+    if settings.climatology is not None:
+        steps = int(SECONDS_PER_DAY / bundle.time_step)
+        year = np.stack([np.repeat(getattr(settings.climatology, name), DAYS_OF_MONTHS) for name in FORCINGS], axis=1)
+        return np.repeat(np.repeat(year, steps, axis=0)[:, None, :], len(catchments), axis=1)
+    if bundle.hyperparameters.get("network", "lstm") == "lstm":
+        raise ConfigurationError(
+            "this model reads its static parameters out of weather: give 'warm_up' (a record) or 'climatology' "
+            "(monthly means)"
+        )
+    return None
+
+
+def _read_warm_up(warm_up: WarmUp, ids: Sequence[str]) -> NDArray[np.float64]:
+    """Read the record of the configured catchments, in their order."""
+    from bmi_components.forcing.readers import read_forcing
+
+    forcing = read_forcing(warm_up.forcing, [variable(name) for name in FORCINGS])
+    forcing = forcing.select(ids, warm_up.start, warm_up.end)
+    return np.stack([forcing.values[name] for name in FORCINGS], axis=-1)
+

@@ -1,0 +1,168 @@
+"""The configuration of DeltaHBV: this package's YAML, and NextGen In A Box's files as they are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from bmi_components.config import Settings
+from bmi_components.errors import ConfigurationError
+
+__all__ = ["Catchment", "Climatology", "DeltaHBVSettings", "WarmUp", "from_nextgen", "read_catchments"]
+
+_Monthly = Annotated[tuple[float, ...], Meta(min_length=12, max_length=12)]
+
+
+class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One catchment: a name, where it lies, and the static attributes that the model reads."""
+
+    id: str
+    attributes: dict[str, float]
+    area_km2: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class WarmUp(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A record of weather before the start: fixes the static parameters of 1.x models and fills the stores."""
+
+    forcing: Path
+    start: str | None = None
+    end: str | None = None
+    keep_state: bool = True
+
+
+class Climatology(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Mean weather of the twelve months, from which a 1.x model's static parameters are read; stores stay empty."""
+
+    precipitation: _Monthly
+    temperature: _Monthly
+    potential_evapotranspiration: _Monthly
+
+
+class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
+    """Configuration of a DeltaHBV component."""
+
+    model: Annotated[
+        Path, Meta(description="Folder of the trained model: a bundle, or a δMG model folder, which is imported.")
+    ]
+    catchments: Annotated[
+        tuple[Catchment, ...],
+        Meta(description="The catchments: id, attributes, and where known area_km2, latitude and longitude."),
+    ] = ()
+    catchments_file: Annotated[
+        Path | None,
+        Meta(description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."),
+    ] = None
+    inputs: Annotated[
+        Literal["direct", "nextgen"],
+        Meta(
+            description='"direct": precipitation, temperature and, if given, potential evapotranspiration; '
+            '"nextgen": the eight AORC variables, precipitation in mm s-1.'
+        ),
+    ] = "direct"
+    potential_evapotranspiration: Annotated[
+        Literal["given", "penman_monteith", "hargreaves", "oudin"],
+        Meta(description="Where potential evapotranspiration comes from; hargreaves needs temperature within the day."),
+    ] = "given"
+    warm_up: Annotated[
+        WarmUp | None,
+        Meta(description="Record before the start (forcing file, start, end, keep_state). 1.x models need it or climatology."),
+    ] = None
+    climatology: Annotated[
+        Climatology | None, Meta(description="Monthly mean forcing, one value a month, where there is no record.")
+    ] = None
+    parameters: Annotated[
+        dict[str, float], Meta(description="Physical parameters held at a value, by published name (parFC: 250.0).")
+    ] = {}
+    runoff_units: Annotated[
+        Literal["mm d-1", "m h-1"],
+        Meta(description="Units of the runoff rate; NextGen's δHBV 2 realizations expect m h-1."),
+    ] = "mm d-1"
+
+
+def read_catchments(settings: DeltaHBVSettings) -> tuple[Catchment, ...]:
+    """Return the configured catchments, from the list or the table.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are none, both, a name twice, or the table is unreadable.
+    """
+    if bool(settings.catchments) == (settings.catchments_file is not None):
+        raise ConfigurationError("give the catchments either as 'catchments' or as 'catchments_file'")
+    catchments = settings.catchments or _read_table(settings.catchments_file)  # type: ignore[arg-type]
+    seen: set[str] = set()
+    for catchment in catchments:
+        if catchment.id in seen:
+            raise ConfigurationError(f"the catchment {catchment.id!r} is there twice; ids must differ")
+        seen.add(catchment.id)
+    return catchments
+
+
+def _read_table(path: Path) -> tuple[Catchment, ...]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the table of catchments cannot be read ({error.strerror})") from error
+    if not rows or "id" not in rows[0]:
+        raise ConfigurationError(f"{path}: a table of catchments needs a column 'id' and at least one row")
+    known = ("area_km2", "latitude", "longitude")
+    catchments = []
+    for number, row in enumerate(rows, start=2):
+        values: dict[str, float] = {}
+        for key, text in row.items():
+            if key != "id" and text not in (None, ""):
+                try:
+                    values[key] = float(text)
+                except ValueError:
+                    raise ConfigurationError(f"{path} line {number}: {key} is {text!r}, not a number") from None
+        place = {key: values.pop(key) for key in known if key in values}
+        catchments.append(Catchment(id=row["id"], attributes=values, **place))
+    return tuple(catchments)
+
+
+_NEXTGEN_KEYS = {"catchment_id", "catchment_name", "model_dir", "stepwise", "initial_state", "dtype", "verbose"} | {
+    *("time_step", "start_time", "end_time", "start_date", "start_hour", "pet_method", "latitude", "longitude"),
+}
+
+
+def from_nextgen(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Translate NextGen In A Box's file: flat attributes, and a model that steps behind NextGen's hours.
+
+    NextGen runs past ``end_time``, so it is not taken over.
+    """
+    attributes = {k: v for k, v in values.items() if k not in _NEXTGEN_KEYS}
+    for key, value in attributes.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise ConfigurationError(f"{path}: the attribute {key!r} is {value!r}; a number is needed")
+    if values.get("initial_state", "zero") != "zero":
+        raise ConfigurationError(
+            f"{path}: initial_state is {values['initial_state']!r}; NextGen's files know only 'zero' "
+            "(give a saved state in this package's own configuration)"
+        )
+    catchment: dict[str, Any] = {"id": str(values.get("catchment_id", path.stem)), "attributes": attributes}
+    if "latitude" in values:
+        catchment["latitude"] = values["latitude"]
+    if "longitude" in values:
+        catchment["longitude"] = values["longitude"]
+    if "catchsize" in values:
+        catchment["area_km2"] = values["catchsize"]
+    translated: dict[str, Any] = {
+        "model": values["model_dir"],
+        "catchments": [catchment],
+        "inputs": "nextgen",
+        "potential_evapotranspiration": values.get("pet_method", "penman_monteith"),
+        "runoff_units": "m h-1",
+        "partial_step": "estimate",
+        "dtype": values.get("dtype", "float32"),
+    }
+    if "start_time" in values:
+        translated["start_time"] = values["start_time"]
+    return translated

@@ -1,0 +1,106 @@
+"""What follows a step, in one pass: totals of the flows, cumulative sums, and published values in their units."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+from bmi_components.kernels.jit import compile_function
+
+__all__ = ["publish", "total"]
+
+
+@cache
+def total(dtype: str) -> Any:
+    """Return ``run(parts, n, flow, out)`` on addresses: ``out [n]`` is the sum of ``flow [parts, n]``."""
+    f = "float" if dtype == "float32" else "double"
+    ir = f"""
+define void @total(i64 %parts, i64 %n, ptr %flow, ptr %out) {{
+entry:
+  br label %site
+site:
+  %i = phi i64 [ 0, %entry ], [ %i1, %end ]
+  br label %part
+part:
+  %p = phi i64 [ 0, %site ], [ %p1, %part ]
+  %sum = phi {f} [ 0.0, %site ], [ %new, %part ]
+  %row = mul i64 %p, %n
+  %at = add i64 %row, %i
+  %qp = getelementptr {f}, ptr %flow, i64 %at
+  %q = load {f}, ptr %qp
+  %new = fadd {f} %sum, %q
+  %p1 = add i64 %p, 1
+  %more = icmp slt i64 %p1, %parts
+  br i1 %more, label %part, label %end
+end:
+  %op = getelementptr {f}, ptr %out, i64 %i
+  store {f} %new, ptr %op
+  %i1 = add i64 %i, 1
+  %next = icmp slt i64 %i1, %n
+  br i1 %next, label %site, label %done
+done:
+  ret void
+}}"""
+    return compile_function(ir, "total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2])
+
+
+@cache
+def publish(dtype: str) -> Any:
+    """Return ``run(rows, outputs, n, values, cumulative, source, factor, published)`` on addresses.
+
+    ``values [rows, n]`` are added to ``cumulative [rows, n]`` (float64), and ``published [outputs, n]`` (float64) become
+    ``factor [outputs, n]`` (float64) times the rows of ``values`` that ``source [outputs]`` (int64) names.
+    """
+    f = "float" if dtype == "float32" else "double"
+    widen = "fpext float %v to double" if dtype == "float32" else "fadd double %v, 0.0"
+    widen_again = widen.replace("%v", "%u")
+    ir = f"""
+define void @publish(i64 %rows, i64 %outs, i64 %n, ptr %values, ptr %sum, ptr %source, ptr %factor, ptr %out) {{
+entry:
+  %all = mul i64 %rows, %n
+  br label %add
+add:
+  %a = phi i64 [ 0, %entry ], [ %a1, %add ]
+  %vp = getelementptr {f}, ptr %values, i64 %a
+  %v = load {f}, ptr %vp
+  %d = {widen}
+  %sp = getelementptr double, ptr %sum, i64 %a
+  %s = load double, ptr %sp
+  %s1 = fadd double %s, %d
+  store double %s1, ptr %sp
+  %a1 = add i64 %a, 1
+  %moreadd = icmp slt i64 %a1, %all
+  br i1 %moreadd, label %add, label %out.test
+out.test:
+  %o = phi i64 [ 0, %add ], [ %o1, %out.end ]
+  %anyout = icmp slt i64 %o, %outs
+  br i1 %anyout, label %out.row, label %done
+out.row:
+  %rp = getelementptr i64, ptr %source, i64 %o
+  %r = load i64, ptr %rp
+  %from = mul i64 %r, %n
+  %to = mul i64 %o, %n
+  br label %site
+site:
+  %i = phi i64 [ 0, %out.row ], [ %i1, %site ]
+  %fi = add i64 %from, %i
+  %ti = add i64 %to, %i
+  %up = getelementptr {f}, ptr %values, i64 %fi
+  %u = load {f}, ptr %up
+  %ud = {widen_again}
+  %gp = getelementptr double, ptr %factor, i64 %ti
+  %g = load double, ptr %gp
+  %w = fmul double %ud, %g
+  %wp = getelementptr double, ptr %out, i64 %ti
+  store double %w, ptr %wp
+  %i1 = add i64 %i, 1
+  %msite = icmp slt i64 %i1, %n
+  br i1 %msite, label %site, label %out.end
+out.end:
+  %o1 = add i64 %o, 1
+  br label %out.test
+done:
+  ret void
+}}"""
+    return compile_function(ir, "publish", [*[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 5])
