@@ -43,7 +43,9 @@ def main(folder: Path) -> None:
     for picture in pictures:
         header = picture.read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:24])
-        assert header.startswith(b"\x89PNG") and min(width, height) >= PIXELS // 2 and width >= PIXELS
+        assert header.startswith(b"\x89PNG")
+        assert width >= PIXELS
+        assert height >= PIXELS // 2
     print(f"{results.name}: {catchments} catchments, {days:.0f} days; {', '.join(p.name for p in pictures)}")
 
 
