@@ -157,6 +157,13 @@ def configuration() -> str:
     return settings(DeltaHBVSettings, "###")
 
 
+def forcing_source() -> str:
+    """Return the keys that say where forcing comes from."""
+    from bmi_components.forcing.readers import ForcingSource
+
+    return settings(ForcingSource, "###")
+
+
 def recipe() -> str:
     """Return the keys of a training recipe."""
     from bmi_components.training.recipe import Recipe
@@ -201,6 +208,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     for f in (
         benchmarks,
         configuration,
+        forcing_source,
         hbv_parameters,
         hbv_routing_parameters,
         hbv_variants,

@@ -18,10 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 NOT_RUN = {
-    "needs ngen": 0,
-    "needs pymt": 0,
-    "makes the environment": 0,
-    "takes hours": 0,
+    "needs ngen": 1,
+    "needs pymt": 2,
+    "makes the environment": 3,
+    "takes hours": 1,
     "needs data of yours": 0,
 }
 """How many blocks may stand without being run, by reason; one more is a decision that changes a number."""
