@@ -110,3 +110,7 @@ class Clock:
         self.elapsed = elapsed
         self.steps = 0
         self.origin = self.current - elapsed
+
+    def reset(self) -> None:
+        """Call this moment time 0; an unfinished step stays as far as it is."""
+        self.restart(self.elapsed, 0.0)

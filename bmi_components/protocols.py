@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bmi_components.buffers import numbers
 from bmi_components.errors import ConfigurationError, StateError, UnknownNameError, ValueShapeError
+from bmi_components.snapshot import Snapshot
 from bmi_components.stepper import Stepper, WaterBalance
 from bmi_components.variables import Variable
+
+if TYPE_CHECKING:
+    from bmi_components.run import Run
 
 __all__ = ["HiddenVariable", "MassBalance", "Parameter", "StateExchange"]
 
@@ -154,14 +158,12 @@ class StateExchange:
         "reset_time",
     )
 
-    def __init__(
-        self, save: Callable[[], bytes], restore: Callable[[bytes], None], reset_time: Callable[[], None]
-    ) -> None:
-        self._save = save
-        self._restore = restore
+    def __init__(self, run: Run, component: str) -> None:
+        self._run = run
+        self._component = component
         self.state: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
         self.expected: int | None = None
-        self.variables: dict[str, HiddenVariable] = {"reset_time": _Trigger(reset_time, "1")}
+        self.variables: dict[str, HiddenVariable] = {"reset_time": _Trigger(run.clock.reset, "1")}
         for prefix, size_type, trigger_units, state_units in (
             ("ngen::", "int64", "ngen::trigger", "ngen::opaque"),
             ("", "uint64", "1", "1"),
@@ -177,7 +179,7 @@ class StateExchange:
 
     def create(self) -> None:
         """Take a snapshot and keep it until ``free``."""
-        self.state = np.frombuffer(self._save(), dtype=np.uint8).copy()
+        self.state = np.frombuffer(self._run.snapshot(self._component).to_bytes(), dtype=np.uint8).copy()
         self.expected = None
 
     def free(self) -> None:
@@ -200,7 +202,8 @@ class StateExchange:
         """
         if self.expected is not None and data.size != self.expected:
             raise StateError(f"the saved state has {data.size} bytes, but {self.expected} were announced")
-        self._restore(data.tobytes())
+        source = "the state to restore"
+        self._run.restore(Snapshot.from_bytes(data.tobytes(), source), self._component, source)
         self.expected = None
 
 
