@@ -128,7 +128,7 @@ def settings(kind: type[Any], heading: str) -> str:
         lines = describe(part).splitlines()
         if not any(field_has_meaning(line) for line in lines[2:]):
             lines = [line.rsplit("|", 2)[0] + "|" for line in lines]
-        meaning = inspect.cleandoc(part.__doc__ or "").replace("``", "`")
+        meaning = prose(part.__doc__ or "")
         title = f"{heading} {part.__name__}\n\n" if part is not kind else ""
         sections.append(f"{title}{meaning}\n\n" + "\n".join(lines))
         waiting += [
@@ -138,6 +138,19 @@ def settings(kind: type[Any], heading: str) -> str:
             if isinstance(member, type) and issubclass(member, msgspec.Struct)
         ]
     return "\n\n".join(sections)
+
+
+def prose(docstring: str) -> str:
+    """Return a docstring as Markdown, its numpydoc list of attributes as a list of definitions."""
+    text = inspect.cleandoc(docstring).replace("``", "`")
+    summary, _, attributes = text.partition("\nAttributes\n----------\n")
+    names = re.sub(
+        r"^(?=\S)(.+)$",
+        lambda m: "\n" + ", ".join(f"`{n}`" for n in m[1].split(", ")),
+        attributes,
+        flags=re.M,
+    )
+    return summary + re.sub(r"^(`.+`)\n    ", r"\1\n:   ", names, flags=re.M)
 
 
 def field_has_meaning(line: str) -> bool:
