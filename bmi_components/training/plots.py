@@ -171,7 +171,9 @@ def plot_hydrographs(
         rain.spines["top"].set_visible(False)
         axes.set_zorder(rain.get_zorder() + 1)
         axes.patch.set_visible(False)
-    all_axes[0].legend(frameon=False, loc="center right", ncols=2)
+    all_axes[0].legend(
+        frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, ncols=2
+    )
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     all_axes[-1].xaxis.set_major_locator(locator)
     all_axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

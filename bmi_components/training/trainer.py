@@ -381,7 +381,7 @@ class Trainer:
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """Return the parts of a recipe that a run must keep; it may be moved, and its data too."""
-    parts: dict[str, Any] = msgspec.to_builtins(recipe)
+    parts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(recipe))
     for key in ("output", "threads", "checkpoint_every"):
         del parts[key]
     del parts["data"]["path"]
