@@ -8,6 +8,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+
 from bmi_components.forcing.caravan import BasinDataset
 
 DAYS = 900

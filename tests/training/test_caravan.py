@@ -7,6 +7,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+
 from bmi_components.errors import BmiComponentsError, ConfigurationError, ForcingError
 from bmi_components.forcing.caravan import CAMELS_ATTRIBUTES, BasinDataset, read_caravan
 
@@ -82,7 +83,7 @@ def test_absent_files_variables_and_attributes_are_named(basin_folder: Path, tmp
 def test_a_hole_in_the_forcing_is_located(basin_folder: Path) -> None:
     with netCDF4.Dataset(basin_folder / "timeseries.nc", "a") as data:
         data["temperature"][4, 10] = np.nan
-    with pytest.raises(ForcingError, match="temperature of gauge g4 .* 2001-01-11"):
+    with pytest.raises(ForcingError, match=r"temperature of gauge g4 .* 2001-01-11"):
         read_caravan(basin_folder, attribute_names=ATTRIBUTES)
 
 

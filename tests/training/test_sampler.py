@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.caravan import BasinDataset
 from bmi_components.training.normalisation import compute_normalisation
 from bmi_components.training.sampler import WindowSampler, iterations_per_epoch, split_gauges
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @settings(max_examples=40, deadline=None)

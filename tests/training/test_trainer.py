@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+
 from bmi_components.errors import ConfigurationError, StateError
 from bmi_components.forcing.caravan import BasinDataset
 from bmi_components.trained_model import TrainedModel
