@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import netCDF4
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from bmi_components.errors import ConfigurationError, ForcingError, UnitsError, UnknownNameError
@@ -27,91 +26,12 @@ from bmi_components.forcing.series import (
     moment,
     regular_step,
 )
+from bmi_components.forcing.source import ForcingSource
 from bmi_components.forcing.table import CsvFile, Table, csv_header, open_netcdf, read_csv, stack_csv
 from bmi_components.units import converter
 from bmi_components.variables import CATALOGUE, Variable
 
 __all__ = ["ForcingSource", "read_forcing"]
-
-Kind = Literal["sample", "netcdf", "csv", "nextgen"]
-
-
-class ForcingSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """Where forcing comes from and how its columns are to be understood."""
-
-    kind: Annotated[
-        Kind,
-        Meta(
-            description="sample (generated weather), netcdf, csv, or nextgen (its csv folder or netCDF file)."
-        ),
-    ]
-    path: Annotated[
-        Path | None,
-        Meta(
-            description="File or folder. csv: one file with a catchment column, a folder with one file per "
-            "catchment, or a pattern with {catchment}, such as forcing/{catchment}_daily.csv."
-        ),
-    ] = None
-    catchments: Annotated[
-        list[str] | None, Meta(description="Which catchments to use, in this order; without it all.")
-    ] = None
-    columns: Annotated[
-        dict[str, str],
-        Meta(
-            description="Column (or netCDF variable) by our symbol or Standard Name, where the file's names differ."
-        ),
-    ] = {}
-    units: Annotated[
-        dict[str, str], Meta(description="Units by column, where the file declares none or wrong ones.")
-    ] = {}
-    time: Annotated[str | None, Meta(description="Column or variable that holds the time.")] = None
-    catchment: Annotated[
-        str | None, Meta(description="Column or variable that holds the catchments' identifiers.")
-    ] = None
-    potential_evapotranspiration: Annotated[
-        Literal["given", "oudin"],
-        Meta(description="oudin: compute it from temperature and latitude instead of reading it."),
-    ] = "given"
-    latitude: Annotated[
-        float | dict[str, float] | None,
-        Meta(description="Degrees north, one for all or by catchment; for oudin."),
-    ] = None
-    time_step: Annotated[
-        Literal["1 hour", "1 day"] | None,
-        Meta(
-            description="Aggregate finer data to means over this step; for sample the step to generate (1 day)."
-        ),
-    ] = None
-    seed: Annotated[int, Meta(description="Seed of the sample weather.")] = 1
-
-    @classmethod
-    def of_path(cls, path: str | Path) -> ForcingSource:
-        """Return the source that a bare path means: by its suffix; a folder holds csv files.
-
-        Raises
-        ------
-        ConfigurationError
-            If the suffix is none that we read.
-        """
-        file = Path(path)
-        kinds: dict[str, Kind] = {
-            ".nc": "netcdf",
-            ".nc4": "netcdf",
-            ".cdf": "netcdf",
-            ".csv": "csv",
-            "": "csv",
-        }
-        kind = kinds.get(file.suffix.lower())
-        if kind is None:
-            raise ConfigurationError(
-                f"{file}: forcing is read from .nc and .csv files and from folders of .csv files"
-            )
-        if kind == "netcdf" and file.is_file():
-            with open_netcdf(file) as dataset:
-                if {"ids", "Time"} <= set(dataset.variables):
-                    kind = "nextgen"
-        return cls(kind=kind, path=file)
-
 
 _SECONDS = {"1 hour": 3_600, "1 day": DAY}
 
@@ -151,6 +71,9 @@ def read_forcing(
         If a catchment or a name under ``columns`` does not exist.
     """
     settings = source if isinstance(source, ForcingSource) else ForcingSource.of_path(source)
+    if settings.kind == "netcdf" and not isinstance(source, ForcingSource) and _is_nextgen(settings.path):
+        settings = msgspec.structs.replace(settings, kind="nextgen")
+    start, end = start or settings.start, end or settings.end
     derive = settings.potential_evapotranspiration == "oudin" and settings.kind != "sample"
     derived = [v for v in variables if derive and v.symbol == "potential_evapotranspiration"]
     wanted = [v for v in variables if v not in derived]
@@ -170,6 +93,14 @@ def read_forcing(
     if settings.time_step is not None:
         forcing = forcing.aggregate(_SECONDS[settings.time_step])
     return forcing
+
+
+def _is_nextgen(path: Path | None) -> bool:
+    """Whether a netCDF file has the two variables that mark NextGen's layout."""
+    if path is None:
+        return False
+    with open_netcdf(path) as dataset:
+        return {"ids", "Time"} <= set(dataset.variables)
 
 
 def _generate(

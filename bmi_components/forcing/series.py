@@ -109,11 +109,13 @@ class Forcing:
 
     def select(
         self,
+        catchments: Sequence[str] | None = None,
         start: str | None = None,
         end: str | None = None,
-        catchments: Sequence[str] | None = None,
     ) -> Forcing:
-        """Return the part from ``start`` to ``end`` (both included; a date without an hour means the whole day).
+        """Return some catchments, in the order given, from ``start`` to ``end``.
+
+        Both ends are included, and a date without an hour means the whole day.
 
         Raises
         ------

@@ -322,3 +322,14 @@ def test_nextgen_hours_become_days(nextgen_folder: Path) -> None:
     forcing = read_forcing(source, [RAIN, WARMTH, EVAPORATION])
     assert forcing.time.size == 30
     assert (forcing.values["potential_evapotranspiration"] > 0.0).all()
+
+
+def test_a_yaml_file_describes_forcing(tmp_path: Path) -> None:
+    write_netcdf(tmp_path / "weather.nc")
+    description = tmp_path / "weather.yaml"
+    description.write_text("kind: netcdf\npath: weather.nc\ncatchments: [b]\nstart: 2001-01-02\n")
+    forcing = read_forcing(description, [RAIN])
+    assert (forcing.catchments, forcing.time.size) == (("b",), 2)
+    description.write_text("kind: netcdf\npath: weather.nc\ncatchment_names: [b]\n")
+    with pytest.raises(ConfigurationError, match="catchment_names"):
+        read_forcing(description, [RAIN])

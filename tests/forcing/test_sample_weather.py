@@ -69,7 +69,7 @@ def test_weather_does_not_depend_on_who_else_is_asked_for_or_on_how_long() -> No
     alone = daily_weather("2001-01-01", "2001-12-31", seed=3, catchments=sample(["12020000"]))
     for symbol, values in alone.values.items():
         np.testing.assert_array_equal(
-            values, everywhere.select("2001-01-01", "2001-12-31", ["12020000"]).values[symbol]
+            values, everywhere.select(["12020000"], "2001-01-01", "2001-12-31").values[symbol]
         )
 
 

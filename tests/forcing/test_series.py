@@ -59,7 +59,7 @@ def test_an_irregular_time_axis_is_refused(hours: list[int], message: str) -> No
 
 
 def test_a_date_without_an_hour_is_a_whole_day() -> None:
-    day = make().select("2001-01-02", "2001-01-02")
+    day = make().select(start="2001-01-02", end="2001-01-02")
     assert day.time.size == 24
     assert str(day.time[0]) == "2001-01-02T00:00:00"
     assert make().select(end="2001-01-02 00:00:00").time.size == 25
@@ -73,9 +73,9 @@ def test_a_period_beyond_the_data_is_refused() -> None:
 
 
 def test_catchments_come_in_the_order_asked_for() -> None:
-    np.testing.assert_array_equal(make().select(catchments=["b", "a"]).values["precipitation"][0], [1.0, 0.0])
+    np.testing.assert_array_equal(make().select(["b", "a"]).values["precipitation"][0], [1.0, 0.0])
     with pytest.raises(UnknownNameError, match="no catchment 'c'; it has a, b"):
-        make().select(catchments=["c"])
+        make().select(["c"])
 
 
 def test_days_are_means_of_whole_days() -> None:
@@ -85,6 +85,6 @@ def test_days_are_means_of_whole_days() -> None:
     with pytest.raises(ForcingError, match="ends amid"):
         make(hours=47).aggregate(DAY)
     with pytest.raises(ForcingError, match="starts amid"):
-        make().select("2001-01-01 01:00:00").aggregate(DAY)
+        make().select(start="2001-01-01 01:00:00").aggregate(DAY)
     with pytest.raises(ForcingError, match="do not add up"):
         make().aggregate(5_400)
