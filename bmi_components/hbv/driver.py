@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,15 +14,17 @@ from torch import Tensor
 
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing import pet
-from bmi_components.hbv.stepper import Driver
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.stepper import Aggregation
-from bmi_components.variables import variable
+from bmi_components.variables import Variable, variable
 
-__all__ = ["Evapotranspiration", "make_driver"]
+__all__ = ["Driver", "Evapotranspiration", "make_driver"]
 
 Evapotranspiration = Literal["given", "penman_monteith", "hargreaves", "oudin"]
 Vector = NDArray[np.float64]
+
+Rows = Any
+"""``[row, catchment]``: a NumPy array on the host, a tensor on a device."""
 
 SECONDS_PER_DAY = 86400.0
 AORC = (
@@ -29,6 +32,21 @@ AORC = (
     *("pressure", "wind_x", "wind_y"),
 )
 """The eight inputs of NextGen, by symbol."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """How published inputs become precipitation [mm d-1], temperature [degC] and potential evapotranspiration [mm d-1].
+
+    ``prepare(inputs, seconds)`` turns the inputs in force over so many seconds into rows that are aggregated over the
+    step by ``aggregations``; ``forcing(rows, time)`` turns these into the three forcings of the step that starts at
+    ``time``. None: nothing to do. Both take and return ``[row, catchment]``.
+    """
+
+    inputs: tuple[Variable, ...]
+    aggregations: tuple[Aggregation, ...]
+    prepare: Callable[[Rows, float], Rows] | None = None
+    forcing: Callable[[Rows, float], Rows] | None = None
 
 
 def _hourly_weather(
@@ -74,12 +92,45 @@ def _hargreaves(mean: Tensor, low: Tensor, high: Tensor, latitude: Tensor, day: 
     return (pet.hargreaves(mean, low, high, latitude, day),)
 
 
+def _given(precipitation: Tensor, temperature: Tensor, evaporation: Tensor) -> tuple[Tensor, ...]:
+    """From mm h-1 to mm d-1."""
+    return precipitation * 24.0, temperature, evaporation * 24.0
+
+
+def _extremes(precipitation: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:
+    """Precipitation, and temperature three times: for its mean, minimum and maximum over the day."""
+    return precipitation, temperature, temperature, temperature
+
+
+def _aorc_extremes(precipitation: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:
+    return precipitation * SECONDS_PER_DAY, temperature, temperature, temperature
+
+
+def _aorc_means(precipitation: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:
+    return precipitation * SECONDS_PER_DAY, temperature
+
+
+def _applied(
+    function: Callable[..., Sequence[Tensor]], arguments: int, results: int, on_host: bool
+) -> Callable[[Rows], Rows]:
+    """Return a torch function as a function of rows: machine code on the host, torch on a device."""
+    if not on_host:
+        return lambda rows: torch.stack(tuple(function(*rows[:arguments])))
+    compiled = compiled_elementwise(function, arguments, results, "float64")
+
+    def run(rows: Rows) -> Rows:
+        return compiled(rows[:arguments], np.empty((results, rows.shape[1])))
+
+    return run
+
+
 def make_driver(
     method: Evapotranspiration,
     nextgen: bool,
     time_step: float,
     latitude: Vector,
     start_time: datetime.datetime | None,
+    device: str | None = None,
 ) -> Driver:
     """Choose inputs and how they become the model's forcing.
 
@@ -95,86 +146,63 @@ def make_driver(
         Degrees north, ``[catchment]``; NaN where unknown.
     start_time
         Date of time 0, for methods that follow the sun.
+    device
+        Where the rows are tensors; None: NumPy arrays on the host.
 
     Raises
     ------
     ConfigurationError
-        If the method needs a latitude or a date that is not there, or does not fit the time step.
+        If the method needs a latitude or a date that is not there, or does not fit the inputs or the time step.
     """
-    n = latitude.size
-    if method in ("hargreaves", "oudin"):
-        if not np.isfinite(latitude).all():
-            raise ConfigurationError(f"potential evapotranspiration by {method} needs the latitude of every catchment")
-        if start_time is None:
-            raise ConfigurationError(f"potential evapotranspiration by {method} needs start_time, the date of time 0")
-        if time_step != SECONDS_PER_DAY:
-            raise ConfigurationError(
-                f"{method} gives daily potential evapotranspiration; an hourly model needs penman_monteith or given"
-            )
     daily = time_step == SECONDS_PER_DAY
-    if nextgen or method == "penman_monteith":
+    aorc = nextgen or method == "penman_monteith"
+    on_host = device is None
+    if aorc:
         inputs = tuple(variable(s, "mm s-1" if s == "precipitation" else None) for s in AORC)
-        per_day = SECONDS_PER_DAY
     else:
         names = ("precipitation", "temperature", *(["potential_evapotranspiration"] if method == "given" else []))
-        units = None if daily else "mm h-1"
-        inputs = tuple(variable(s, None if s == "temperature" else units) for s in names)
-        per_day = 1.0 if daily else 24.0
+        inputs = tuple(variable(s, None if daily or s == "temperature" else "mm h-1") for s in names)
 
     if method == "given":
         if nextgen:
             raise ConfigurationError(
-                "NextGen gives no potential evapotranspiration; choose penman_monteith or hargreaves"
+                "NextGen gives no potential evapotranspiration: choose penman_monteith or, for a daily model, hargreaves"
             )
-        if daily:
-            return Driver(inputs, ("mean",) * 3)
-        factors = np.repeat([per_day, 1.0, per_day], n)
-        return Driver(inputs, ("mean",) * 3, lambda values, time, seconds: values * factors)
+        prepare = None if daily else _applied(_given, 3, 3, on_host)
+        return Driver(inputs, ("mean",) * 3, None if prepare is None else lambda rows, seconds: prepare(rows))
 
     if method == "penman_monteith":
-        hourly_weather = compiled_elementwise(_hourly_weather, 8, 3, "float64")
-        daily_weather = compiled_elementwise(_daily_weather, 8, 3, "float64") if daily else hourly_weather
-        rows = np.empty((3, n))
+        hourly_weather = _applied(_hourly_weather, 8, 3, on_host)
+        daily_weather = _applied(_daily_weather, 8, 3, on_host) if daily else hourly_weather
 
-        def weather(values: Vector, time: float, seconds: float) -> Vector:
-            equation = daily_weather if seconds >= SECONDS_PER_DAY else hourly_weather
-            return equation(values.reshape(8, n), rows).reshape(-1)
+        def weather(rows: Rows, seconds: float) -> Rows:
+            return (daily_weather if seconds >= SECONDS_PER_DAY else hourly_weather)(rows)
 
         return Driver(inputs, ("mean",) * 3, weather)
 
-    assert start_time is not None
-    day_of_year = _calendar(start_time)
+    if not daily:
+        raise ConfigurationError(
+            f"{method} gives daily potential evapotranspiration; an hourly model needs penman_monteith or given"
+        )
+    if not np.isfinite(latitude).all():
+        raise ConfigurationError(f"potential evapotranspiration by {method} needs the latitude of every catchment")
+    if start_time is None:
+        raise ConfigurationError(f"potential evapotranspiration by {method} needs start_time, the date of time 0")
     aggregations: tuple[Aggregation, ...]
     if method == "oudin":
-        function, aggregations = compiled_elementwise(_oudin, 3, 1, "float64"), ("mean", "mean")
+        aggregations, function = ("mean", "mean"), _applied(_oudin, 3, 1, on_host)
+        rows_of = _applied(_aorc_means, 2, 2, on_host) if aorc else None
     else:
-        function = compiled_elementwise(_hargreaves, 5, 1, "float64")
-        aggregations = ("mean", "mean", "min", "max")
-    count = len(aggregations)
-    arguments, forcing = np.empty((count + 1, n)), np.empty((3, n))
-    arguments[-2] = latitude
+        aggregations, function = ("mean", "mean", "min", "max"), _applied(_hargreaves, 5, 1, on_host)
+        rows_of = _applied(_aorc_extremes if aorc else _extremes, 2, 4, on_host)
+    sun = np.stack([latitude, latitude])
 
-    def split(values: Vector, time: float, seconds: float) -> Vector:
-        rows = np.empty((count, n))
-        rows[0] = values[:n] * per_day
-        rows[1:] = values[n : 2 * n]
-        return rows.reshape(-1)
+    def with_evaporation(rows: Rows, time: float) -> Rows:
+        sun[1] = float((start_time + datetime.timedelta(seconds=time)).timetuple().tm_yday)
+        if device is None:
+            evaporation = function(np.concatenate([rows[1:], sun]))
+            return np.concatenate([rows[:2], evaporation])
+        evaporation = function(torch.cat([rows[1:], torch.from_numpy(sun).to(rows)]))
+        return torch.cat([rows[:2], evaporation])
 
-    def complete(values: Vector, time: float) -> Vector:
-        table = values.reshape(count, n)
-        forcing[:2] = table[:2]
-        arguments[: count - 1] = table[1:]
-        arguments[-1] = day_of_year(time)
-        function(arguments, forcing[2:])
-        return forcing.reshape(-1)
-
-    return Driver(inputs, aggregations, split, complete)
-
-
-def _calendar(start: datetime.datetime) -> Callable[[float], float]:
-    """Return a function from seconds since the start to the day of the year, 1 on 1 January."""
-
-    def day_of_year(time: float) -> float:
-        return float((start + datetime.timedelta(seconds=time)).timetuple().tm_yday)
-
-    return day_of_year
+    return Driver(inputs, aggregations, None if rows_of is None else lambda rows, _: rows_of(rows), with_evaporation)

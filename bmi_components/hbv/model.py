@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bmi_components.errors import BundleError, ConfigurationError, ValueShapeError
-from bmi_components.hbv.networks import LstmMlpNetwork, LstmNetwork
+from bmi_components.hbv.networks import LstmLayer, LstmMlpNetwork, LstmNetwork, TimescaleBranch
 from bmi_components.hbv.parameters import UNIT_ROUTING, Parameter
 from bmi_components.hbv.physics import FORCINGS, VARIANTS, Physics, physics_variant
 from bmi_components.hbv.routing import route, unit_hydrograph
@@ -35,7 +35,8 @@ class HBVHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True
         Parameters that vary with time; those of the published model if left out.
     network
         "lstm": Linear-ReLU-LSTM-Linear gives every parameter (1.x); "lstm_mlp": the LSTM gives the dynamic and an MLP
-        of the attributes the static ones (2.x).
+        of the attributes the static ones (2.x); "timescale_branch": the same as one branch of the multi-timescale
+        network has it.
     hidden, dropout
         Of the LSTM; dropout of its weights, in training.
     mlp_hidden, mlp_layers, mlp_dropout
@@ -49,12 +50,16 @@ class HBVHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True
         Forcings of which the network sees log10(sqrt(x) + 0.1).
     elevation_attribute, area_attribute
         Attributes that the equations of 2.x use: m and km2.
+    network_attributes
+        Attributes that the network reads, if not all.
+    projected
+        Whether a "timescale_branch" has a linear layer before its LSTM.
     """
 
     physics: str = "1.1p"
     components: int = 16
     dynamic_parameters: tuple[str, ...] | None = None
-    network: Literal["lstm", "lstm_mlp"] = "lstm"
+    network: Literal["lstm", "lstm_mlp", "timescale_branch"] = "lstm"
     hidden: int = 256
     dropout: float = 0.5
     mlp_hidden: int = 4096
@@ -65,6 +70,8 @@ class HBVHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True
     log_transformed: tuple[str, ...] = ()
     elevation_attribute: str = "meanelevation"
     area_attribute: str = "uparea"
+    network_attributes: tuple[str, ...] | None = None
+    projected: bool = True
 
     def __post_init__(self) -> None:
         if self.physics not in VARIANTS:
@@ -136,32 +143,36 @@ class DeltaHBV(nn.Module):
         self.physics = hp.variant()
         self.forcing_names = FORCINGS
         self.attribute_names = tuple(attribute_names)
-        for name in (*FORCINGS, *attribute_names):
+        self.network_attributes = (
+            self.attribute_names if hp.network_attributes is None else hp.network_attributes
+        )
+        standardised = (*FORCINGS, *self.network_attributes)
+        for name in standardised:
             if name not in normalisation:
                 raise ConfigurationError(f"hbv: the normalisation has no mean and std of {name!r}")
-        self.normalisation = {name: dict(normalisation[name]) for name in (*FORCINGS, *attribute_names)}
+        self.normalisation = {name: dict(normalisation[name]) for name in standardised}
+        self._network_columns = [self.attribute_names.index(name) for name in self.network_attributes]
         self.log_transformed = tuple(name in hp.log_transformed for name in FORCINGS)
         self._site_columns = self._find_sites()
 
         bounds = self.physics.bounds()
         self.dynamic_bounds = tuple(p for p in bounds if p.symbol in self.physics.dynamic)
         self.static_bounds = tuple(p for p in bounds if p.symbol not in self.physics.dynamic)
-        m, features = hp.components, len(FORCINGS) + len(self.attribute_names)
+        m, attributes = hp.components, len(self.network_attributes)
+        features = len(FORCINGS) + attributes
         routing = len(UNIT_ROUTING) if hp.routing else 0
-        self.network: LstmNetwork | LstmMlpNetwork
+        dynamic, static = len(self.dynamic_bounds) * m, len(self.static_bounds) * m + routing
+        mlp = (hp.mlp_hidden, static, hp.mlp_layers)
+        self.network: LstmNetwork | LstmMlpNetwork | TimescaleBranch
         if hp.network == "lstm":
-            self.network = LstmNetwork(features, hp.hidden, len(bounds) * m + routing, hp.dropout)
-        else:
+            self.network = LstmNetwork(features, hp.hidden, dynamic + static, hp.dropout)
+        elif hp.network == "lstm_mlp":
             self.network = LstmMlpNetwork(
-                features,
-                hp.hidden,
-                len(self.dynamic_bounds) * m,
-                len(self.attribute_names),
-                hp.mlp_hidden,
-                len(self.static_bounds) * m + routing,
-                hp.mlp_layers,
-                hp.dropout,
-                hp.mlp_dropout,
+                features, hp.hidden, dynamic, attributes, *mlp, hp.dropout, hp.mlp_dropout
+            )
+        else:
+            self.network = TimescaleBranch(
+                features, hp.hidden, dynamic, attributes, *mlp, hp.projected, hp.dropout, hp.mlp_dropout
             )
         is_dynamic = torch.tensor([p.symbol in self.physics.dynamic for p in bounds]).repeat_interleave(m)
         is_dynamic = torch.cat([is_dynamic, torch.zeros(routing, dtype=torch.bool)])
@@ -170,7 +181,7 @@ class DeltaHBV(nn.Module):
         for label, group in (("dynamic", self.dynamic_bounds), ("static", self.static_bounds)):
             self._constant(f"{label}_lower", torch.tensor([p.lower for p in group]))
             self._constant(f"{label}_upper", torch.tensor([p.upper for p in group]))
-        for label, names in (("forcing", FORCINGS), ("attribute", self.attribute_names)):
+        for label, names in (("forcing", FORCINGS), ("attribute", self.network_attributes)):
             for statistic in ("mean", "std"):
                 values = [float(self.normalisation[name][statistic]) for name in names]
                 self._constant(f"{label}_{statistic}", torch.tensor(values))
@@ -301,8 +312,9 @@ class DeltaHBV(nn.Module):
     # Parameters -----------------------------------------------------------------------------------------------------
 
     def standardise_attributes(self, attributes: Tensor) -> Tensor:
-        """Standardise ``[catchment, attribute]``; a missing one (NaN) becomes the mean."""
-        return torch.nan_to_num((attributes - self.attribute_mean) / self.attribute_std, nan=0.0)
+        """Standardise the attributes that the network reads of ``[catchment, attribute]``; NaN becomes the mean."""
+        read = attributes[:, self._network_columns]
+        return torch.nan_to_num((read - self.attribute_mean) / self.attribute_std, nan=0.0)
 
     def standardise_forcing(self, forcing: Tensor) -> Tensor:
         """Standardise ``[..., 3]``, through the logarithm where the model was trained so."""
@@ -320,14 +332,30 @@ class DeltaHBV(nn.Module):
         u = u.unflatten(-1, (-1, self.hyperparameters.components)).transpose(-3, -2)
         return lower[:, None, None] + u * (upper - lower)[:, None, None]
 
-    def dynamic_parameters(self, hidden: Tensor) -> Tensor:
-        """Read the dynamic parameters ``[..., p, catchment, m]`` out of hidden states ``[..., catchment, hidden]``."""
+    @property
+    def lstm(self) -> LstmLayer:
+        """The recurrent layer."""
+        return self.network.lstminv.lstm if isinstance(self.network, LstmMlpNetwork) else self.network.lstm
+
+    def embedding(self) -> tuple[nn.Linear | None, bool]:
+        """Return the layer before the recurrent one, if there is one, and whether ReLU follows it."""
+        if isinstance(self.network, TimescaleBranch):
+            return self.network.in_proj, False
+        layer = self.network.lstminv if isinstance(self.network, LstmMlpNetwork) else self.network
+        return layer.linear_in, True
+
+    def readout(self) -> tuple[Tensor, Tensor]:
+        """Return weights and bias of the layer from the hidden state to the dynamic parameters."""
         if isinstance(self.network, LstmNetwork):
             out, rows = self.network.linear_out, self.dynamic_channels
-            raw = nn.functional.linear(hidden, out.weight[rows], out.bias[rows])
-        else:
-            raw = self.network.lstminv.linear_out(hidden)
-        return self._scale(torch.sigmoid(raw), self.dynamic_lower, self.dynamic_upper)
+            return out.weight[rows], out.bias[rows]
+        layer = self.network.lstminv if isinstance(self.network, LstmMlpNetwork) else self.network
+        return layer.linear_out.weight, layer.linear_out.bias
+
+    def dynamic_parameters(self, hidden: Tensor) -> Tensor:
+        """Read the dynamic parameters ``[..., p, catchment, m]`` out of hidden states ``[..., catchment, hidden]``."""
+        u = torch.sigmoid(nn.functional.linear(hidden, *self.readout()))
+        return self._scale(u, self.dynamic_lower, self.dynamic_upper)
 
     def bind(self, attributes: Tensor, hidden: Tensor | None) -> Catchments:
         """Fix everything about the catchments that does not vary with time.
@@ -337,8 +365,8 @@ class DeltaHBV(nn.Module):
         attributes
             ``[catchment, attribute]`` in physical units.
         hidden
-            The LSTM's output at the step that decides the static parameters, ``[catchment, hidden]``; a "lstm_mlp"
-            network does not need it.
+            The LSTM's output at the step that decides the static parameters, ``[catchment, hidden]``; networks with an
+            MLP do not need it.
 
         Raises
         ------
@@ -346,7 +374,7 @@ class DeltaHBV(nn.Module):
             If the network needs ``hidden`` and it is not given.
         """
         features = self.standardise_attributes(attributes)
-        if isinstance(self.network, LstmMlpNetwork):
+        if not isinstance(self.network, LstmNetwork):
             u = self.network.ann(features)
         elif hidden is None:
             raise ConfigurationError(
@@ -368,14 +396,15 @@ class DeltaHBV(nn.Module):
     # Running --------------------------------------------------------------------------------------------------------
 
     @property
-    def _layer(self) -> LstmNetwork:
-        return self.network if isinstance(self.network, LstmNetwork) else self.network.lstminv
+    def reads_static_parameters_from_weather(self) -> bool:
+        """Whether `bind` needs a hidden state (1.x)."""
+        return isinstance(self.network, LstmNetwork)
 
     def initial_state(self, catchments: int) -> HBVState:
         """Return the state before any weather: nearly empty stores, no water under way, no memory."""
-        hp, weight = self.hyperparameters, self._layer.linear_in.weight
+        hp, weight = self.hyperparameters, self.lstm.w_hh
         length = self.physics.routing_length if hp.routing else 1
-        h, c = self._layer.initial_state(catchments)
+        h, c = self.lstm.initial_state(catchments)
         return HBVState(
             initial_stores(self.physics, catchments, hp.components, weight.dtype, weight.device),
             weight.new_zeros(length - 1, len(self.physics.runoff), catchments),
@@ -409,7 +438,7 @@ class DeltaHBV(nn.Module):
             ``[time, output, catchment]`` in the order of `output_names`: fluxes in mm d-1, stores in mm; streamflow
             and its parts are routed, "runoff" is not.
         """
-        hidden, (h, c) = self._run_network(state, forcing, catchments)
+        hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, catchments.features)
         stores, under_way, outputs = self._run_physics(state, hidden, forcing, catchments, self.output_names[2:])
         return HBVState(stores, under_way, h, c), outputs
 
@@ -419,11 +448,14 @@ class DeltaHBV(nn.Module):
         return state, outputs[0]
 
     def _run_network(
-        self, state: HBVState, forcing: Tensor, catchments: Catchments
+        self, memory: LstmState, forcing: Tensor, features: Tensor
     ) -> tuple[Tensor, LstmState]:
-        layer = self._layer
-        embedded = torch.relu(layer.linear_in(self._features(forcing, catchments.features)))
-        return layer.lstm(embedded, LstmState(state.h, state.c))
+        """Hidden states ``[time, catchment, hidden]`` over a series, and the memory after it."""
+        layer, rectified = self.embedding()
+        x = self._features(forcing, features)
+        if layer is not None:
+            x = torch.relu(layer(x)) if rectified else layer(x)
+        return self.lstm(x, memory)
 
     def _run_physics(
         self, state: HBVState, hidden: Tensor, forcing: Tensor, catchments: Catchments, names: tuple[str, ...]
@@ -463,10 +495,9 @@ class DeltaHBV(nn.Module):
             If the shapes do not fit the model, or the warm-up leaves nothing.
         """
         self._check(forcing, attributes, warm_up)
-        layer = self._layer
         state = self.initial_state(forcing.shape[1])
-        features = self._features(forcing, self.standardise_attributes(attributes))
-        hidden, _ = layer.lstm(torch.relu(layer.linear_in(features)), LstmState(state.h, state.c))
+        features = self.standardise_attributes(attributes)
+        hidden, _ = self._run_network(LstmState(state.h, state.c), forcing, features)
         last = self.hyperparameters.static_parameters_from == "last_step" or warm_up == 0
         catchments = self.bind(attributes, hidden[-1 if last else warm_up - 1])
         _, _, outputs = self._run_physics(state, hidden, forcing, catchments, self.physics.runoff)
@@ -481,9 +512,7 @@ class DeltaHBV(nn.Module):
         self._check(forcing, attributes, 0)
         state = self.initial_state(forcing.shape[1])
         features = self.standardise_attributes(attributes)
-        layer = self._layer
-        embedded = torch.relu(layer.linear_in(self._features(forcing, features)))
-        hidden, (h, c) = layer.lstm(embedded, LstmState(state.h, state.c))
+        hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, features)
         catchments = self.bind(attributes, hidden[-1])
         stores, under_way, _ = self._run_physics(state, hidden, forcing, catchments, self.physics.runoff)
         return catchments, HBVState(stores, under_way, h, c)

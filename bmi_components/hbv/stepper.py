@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bmi_components.errors import StateError
+from bmi_components.hbv.driver import Driver
 from bmi_components.hbv.model import Catchments, DeltaHBV, HBVState
 from bmi_components.hbv.networks import LstmNetwork
 from bmi_components.hbv.parameters import Parameter
@@ -47,20 +48,6 @@ class Site:
     latitude: NDArray[np.float64]
     longitude: NDArray[np.float64]
     area: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """How published inputs become precipitation [mm d-1], temperature [degC] and potential evapotranspiration [mm d-1].
-
-    ``prepare(inputs, time, seconds)`` runs whenever inputs are in force, also for a part of a step, and gives rows that are
-    aggregated over the step by ``aggregations``; ``forcing(rows, time)`` turns these into the step's three forcings.
-    """
-
-    inputs: tuple[Variable, ...]
-    aggregations: tuple[Aggregation, ...]
-    prepare: Callable[[NDArray[np.float64], float, float], NDArray[np.float64]] | None = None
-    forcing: Callable[[NDArray[np.float64], float], NDArray[np.float64]] | None = None
 
 
 def _scaled_sigmoid(
