@@ -19,6 +19,7 @@ class DeltaHBV(Component):
     """
 
     name = "DeltaHBV"
+    METADATA = "../pymt/DeltaHBV"
     settings_type = DeltaHBVSettings
 
     def read_settings(self, path: Path) -> DeltaHBVSettings:

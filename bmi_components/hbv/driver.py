@@ -160,13 +160,17 @@ def make_driver(
     if aorc:
         inputs = tuple(variable(s, "mm s-1" if s == "precipitation" else None) for s in AORC)
     else:
-        names = ("precipitation", "temperature", *(["potential_evapotranspiration"] if method == "given" else []))
+        names = (
+            "precipitation",
+            "temperature",
+            *(["potential_evapotranspiration"] if method == "given" else []),
+        )
         inputs = tuple(variable(s, None if daily or s == "temperature" else "mm h-1") for s in names)
 
     if method == "given":
         if nextgen:
             raise ConfigurationError(
-                "NextGen gives no potential evapotranspiration: choose penman_monteith or, for a daily model, hargreaves"
+                "NextGen gives no potential evapotranspiration: choose penman_monteith (or hargreaves, by the day)"
             )
         prepare = None if daily else _applied(_given, 3, 3, on_host)
         return Driver(inputs, ("mean",) * 3, None if prepare is None else lambda rows, seconds: prepare(rows))
@@ -185,9 +189,13 @@ def make_driver(
             f"{method} gives daily potential evapotranspiration; an hourly model needs penman_monteith or given"
         )
     if not np.isfinite(latitude).all():
-        raise ConfigurationError(f"potential evapotranspiration by {method} needs the latitude of every catchment")
+        raise ConfigurationError(
+            f"potential evapotranspiration by {method} needs the latitude of every catchment"
+        )
     if start_time is None:
-        raise ConfigurationError(f"potential evapotranspiration by {method} needs start_time, the date of time 0")
+        raise ConfigurationError(
+            f"potential evapotranspiration by {method} needs start_time, the date of time 0"
+        )
     aggregations: tuple[Aggregation, ...]
     if method == "oudin":
         aggregations, function = ("mean", "mean"), _applied(_oudin, 3, 1, on_host)
@@ -205,4 +213,6 @@ def make_driver(
         evaporation = function(torch.cat([rows[1:], torch.from_numpy(sun).to(rows)]))
         return torch.cat([rows[:2], evaporation])
 
-    return Driver(inputs, aggregations, None if rows_of is None else lambda rows, _: rows_of(rows), with_evaporation)
+    return Driver(
+        inputs, aggregations, None if rows_of is None else lambda rows, _: rows_of(rows), with_evaporation
+    )

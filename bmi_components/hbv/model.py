@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bmi_components.errors import BundleError, ConfigurationError, ValueShapeError
@@ -81,12 +82,16 @@ class HBVHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=True
         try:
             self.variant()
         except KeyError as error:
-            raise ValueError(f"dynamic_parameters names {error}, which physics {self.physics} lacks") from None
+            raise ValueError(
+                f"dynamic_parameters names {error}, which physics {self.physics} lacks"
+            ) from None
 
     def variant(self) -> Physics:
         """Return the physics with its dynamic parameters."""
         published = VARIANTS[self.physics].dynamic
-        return physics_variant(self.physics, published if self.dynamic_parameters is None else self.dynamic_parameters)
+        return physics_variant(
+            self.physics, published if self.dynamic_parameters is None else self.dynamic_parameters
+        )
 
 
 class Catchments(NamedTuple):
@@ -215,7 +220,7 @@ class DeltaHBV(nn.Module):
                 )
         return tuple(self.attribute_names.index(wanted[site]) for site in self.physics.sites)
 
-    # Making and keeping models --------------------------------------------------------------------------------------
+    # Making and keeping models ----------------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -247,7 +252,9 @@ class DeltaHBV(nn.Module):
             If a hyper-parameter is unknown or out of range, a statistic is missing, or the forcing is another.
         """
         if tuple(forcing_names) != FORCINGS:
-            raise ConfigurationError(f"hbv is driven by {', '.join(FORCINGS)}, in this order, not {forcing_names}")
+            raise ConfigurationError(
+                f"hbv is driven by {', '.join(FORCINGS)}, in this order, not {forcing_names}"
+            )
         try:
             parsed = msgspec.convert(dict(hyperparameters), HBVHyperparameters)
         except msgspec.ValidationError as error:
@@ -266,23 +273,37 @@ class DeltaHBV(nn.Module):
             If the bundle is for another kind of model, or its weights do not fit its hyper-parameters.
         """
         if bundle.kind != cls.kind:
-            raise BundleError(f"the bundle holds a {bundle.kind!r} model; DeltaHBV needs one of kind {cls.kind!r}")
+            raise BundleError(
+                f"the bundle holds a {bundle.kind!r} model; DeltaHBV needs one of kind {cls.kind!r}"
+            )
         try:
             hyperparameters = msgspec.convert(dict(bundle.hyperparameters), HBVHyperparameters)
             model = cls(hyperparameters, [a.name for a in bundle.attributes], bundle.normalisation)
         except (msgspec.ValidationError, ConfigurationError) as error:
             raise BundleError(f"the bundle's hyperparameters do not make an HBV model: {error}") from error
-        expected = model.network.state_dict()
+        model.load_weights(bundle.weights)
+        return model.eval()
+
+    def load_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take the network's weights, all of them and no others.
+
+        Raises
+        ------
+        BundleError
+            If a weight is absent, unknown or of another shape.
+        """
+        expected = self.network.state_dict()
         for name, tensor in expected.items():
-            found = bundle.weights.get(name)
+            found = weights.get(name)
             if found is None or found.shape != tuple(tensor.shape):
                 shape = "absent" if found is None else f"of shape {found.shape}"
                 raise BundleError(f"the bundle's weight {name!r} is {shape}; {tuple(tensor.shape)} is needed")
-        unknown = sorted(set(bundle.weights) - set(expected))
+        unknown = sorted(set(weights) - set(expected))
         if unknown:
             raise BundleError(f"the bundle holds weights that this model lacks: {', '.join(unknown)}")
-        model.network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in bundle.weights.items()})
-        return model.eval()
+        self.network.load_state_dict(
+            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        )
 
     def to_bundle(
         self,
@@ -309,7 +330,7 @@ class DeltaHBV(nn.Module):
             weights={k: v.detach().cpu().numpy().copy() for k, v in self.network.state_dict().items()},
         )
 
-    # Parameters -----------------------------------------------------------------------------------------------------
+    # Parameters ----------------------------------------------------------------------------------------------
 
     def standardise_attributes(self, attributes: Tensor) -> Tensor:
         """Standardise the attributes that the network reads of ``[catchment, attribute]``; NaN becomes the mean."""
@@ -329,8 +350,11 @@ class DeltaHBV(nn.Module):
 
     def _scale(self, u: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """From [0, 1] to physical units: ``[..., catchment, parameter * component]`` to ``[..., p, catchment, m]``."""
-        u = u.unflatten(-1, (-1, self.hyperparameters.components)).transpose(-3, -2)
-        return lower[:, None, None] + u * (upper - lower)[:, None, None]
+        return lower[:, None, None] + self._by_component(u) * (upper - lower)[:, None, None]
+
+    def _by_component(self, u: Tensor) -> Tensor:
+        m = self.hyperparameters.components
+        return u.reshape(*u.shape[:-1], u.shape[-1] // m, m).transpose(-3, -2)
 
     @property
     def lstm(self) -> LstmLayer:
@@ -352,10 +376,12 @@ class DeltaHBV(nn.Module):
         layer = self.network.lstminv if isinstance(self.network, LstmMlpNetwork) else self.network
         return layer.linear_out.weight, layer.linear_out.bias
 
-    def dynamic_parameters(self, hidden: Tensor) -> Tensor:
+    def dynamic_parameters(self, hidden: Tensor, scaling: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Read the dynamic parameters ``[..., p, catchment, m]`` out of hidden states ``[..., catchment, hidden]``."""
         u = torch.sigmoid(nn.functional.linear(hidden, *self.readout()))
-        return self._scale(u, self.dynamic_lower, self.dynamic_upper)
+        if scaling is None:
+            return self._scale(u, self.dynamic_lower, self.dynamic_upper)
+        return scaling[0] + self._by_component(u) * scaling[1]
 
     def bind(self, attributes: Tensor, hidden: Tensor | None) -> Catchments:
         """Fix everything about the catchments that does not vary with time.
@@ -393,7 +419,7 @@ class DeltaHBV(nn.Module):
         site = attributes[:, list(self._site_columns)].t().contiguous()
         return Catchments(features, static, hydrograph, site)
 
-    # Running --------------------------------------------------------------------------------------------------------
+    # Running ----------------------------------------------------------------------------------------------
 
     @property
     def reads_static_parameters_from_weather(self) -> bool:
@@ -439,29 +465,53 @@ class DeltaHBV(nn.Module):
             and its parts are routed, "runoff" is not.
         """
         hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, catchments.features)
-        stores, under_way, outputs = self._run_physics(state, hidden, forcing, catchments, self.output_names[2:])
+        dynamic = self.dynamic_parameters(hidden)
+        stores, under_way, outputs = self._run_physics(
+            state, dynamic, forcing, catchments, self.output_names[2:]
+        )
         return HBVState(stores, under_way, h, c), outputs
 
     def step(self, state: HBVState, forcing: Tensor, catchments: Catchments) -> tuple[HBVState, Tensor]:
         """Advance by one step of forcing ``[catchment, 3]``; outputs are ``[output, catchment]`` as in `simulate`."""
-        state, outputs = self.simulate(state, forcing.unsqueeze(0), catchments)
-        return state, outputs[0]
+        state, outputs, _ = self.step_scaled(state, forcing, catchments, None)
+        return state, outputs
 
-    def _run_network(
-        self, memory: LstmState, forcing: Tensor, features: Tensor
-    ) -> tuple[Tensor, LstmState]:
+    def step_scaled(
+        self,
+        state: HBVState,
+        forcing: Tensor,
+        catchments: Catchments,
+        scaling: tuple[Tensor, Tensor] | None,
+    ) -> tuple[HBVState, Tensor, Tensor]:
+        """Advance by one step with dynamic parameters ``lower + u * width`` of one's own.
+
+        ``scaling`` is the pair, each ``[parameter, catchment, component]``; a width of 0 holds a parameter. Also
+        returns the step's dynamic parameters, of the same shape.
+        """
+        hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing[None], catchments.features)
+        dynamic = self.dynamic_parameters(hidden, scaling)
+        names = self.output_names[2:]
+        stores, under_way, outputs = self._run_physics(state, dynamic, forcing[None], catchments, names)
+        return HBVState(stores, under_way, h, c), outputs[0], dynamic[0]
+
+    def _run_network(self, memory: LstmState, forcing: Tensor, features: Tensor) -> tuple[Tensor, LstmState]:
         """Hidden states ``[time, catchment, hidden]`` over a series, and the memory after it."""
         layer, rectified = self.embedding()
         x = self._features(forcing, features)
         if layer is not None:
             x = torch.relu(layer(x)) if rectified else layer(x)
-        return self.lstm(x, memory)
+        hidden, memory = self.lstm(x, memory)
+        return hidden, memory
 
     def _run_physics(
-        self, state: HBVState, hidden: Tensor, forcing: Tensor, catchments: Catchments, names: tuple[str, ...]
+        self,
+        state: HBVState,
+        dynamic: Tensor,
+        forcing: Tensor,
+        catchments: Catchments,
+        names: tuple[str, ...],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Physics and routing of ``names`` (runoff fluxes first); streamflow and unrouted runoff come before them."""
-        dynamic = self.dynamic_parameters(hidden)
         weather = forcing.transpose(1, 2)
         run = simulate_physics(
             self.physics, state.stores, catchments.static, dynamic, weather, catchments.site, names
@@ -500,7 +550,8 @@ class DeltaHBV(nn.Module):
         hidden, _ = self._run_network(LstmState(state.h, state.c), forcing, features)
         last = self.hyperparameters.static_parameters_from == "last_step" or warm_up == 0
         catchments = self.bind(attributes, hidden[-1 if last else warm_up - 1])
-        _, _, outputs = self._run_physics(state, hidden, forcing, catchments, self.physics.runoff)
+        dynamic = self.dynamic_parameters(hidden)
+        _, _, outputs = self._run_physics(state, dynamic, forcing, catchments, self.physics.runoff)
         return outputs[warm_up:, 0]
 
     def warm_up(self, forcing: Tensor, attributes: Tensor) -> tuple[Catchments, HBVState]:
@@ -514,7 +565,8 @@ class DeltaHBV(nn.Module):
         features = self.standardise_attributes(attributes)
         hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, features)
         catchments = self.bind(attributes, hidden[-1])
-        stores, under_way, _ = self._run_physics(state, hidden, forcing, catchments, self.physics.runoff)
+        dynamic = self.dynamic_parameters(hidden)
+        stores, under_way, _ = self._run_physics(state, dynamic, forcing, catchments, self.physics.runoff)
         return catchments, HBVState(stores, under_way, h, c)
 
     def _check(self, forcing: Tensor, attributes: Tensor, warm_up: int) -> None:

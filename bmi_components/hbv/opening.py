@@ -14,7 +14,14 @@ from bmi_components.errors import BundleError, ConfigurationError, DeviceError
 from bmi_components.hbv.driver import SECONDS_PER_DAY, make_driver
 from bmi_components.hbv.physics import FORCINGS
 from bmi_components.hbv.settings import Catchment, DeltaHBVSettings, WarmUp, read_catchments
-from bmi_components.hbv.stepper import HBVStepper, OutputVariable, Site, shared_model
+from bmi_components.hbv.stepper import (
+    DeviceHBVStepper,
+    HBVStepper,
+    HostHBVStepper,
+    OutputVariable,
+    Site,
+    shared_model,
+)
 from bmi_components.importers import load_model
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import CATALOGUE, variable
@@ -56,7 +63,8 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
     torch.set_num_threads(settings.threads)
     catchments = read_catchments(settings)
     bundle = _find_model(settings.model)
-    if settings.device != "cpu":
+    on_host = settings.device == "cpu"
+    if not on_host:
         _check_device(settings.device)
     shared = shared_model(bundle, settings.dtype, settings.device)
     site = Site(
@@ -70,15 +78,16 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
         bundle.time_step,
         site.latitude,
         settings.start_time,
+        None if on_host else settings.device,
     )
-    stepper = HBVStepper(
+    stepper = (HostHBVStepper if on_host else DeviceHBVStepper)(
         shared,
         _attributes(bundle, catchments),
         site,
         driver,
         _outputs(settings, site),
         _record(settings, bundle, catchments),
-        keep_warm_up_state=settings.warm_up is not None and settings.warm_up.keep_state,
+        keep_state=settings.warm_up is not None and settings.warm_up.keep_state,
     )
     for name, value in settings.parameters.items():
         known = stepper.parameters.get(name)
@@ -86,7 +95,9 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
             raise ConfigurationError(f"parameters: the model has no physical parameter {name!r}")
         low, high = known.valid_range or (-np.inf, np.inf)
         if not low <= value <= high:
-            raise ConfigurationError(f"parameters: {name} is {value}; {low} to {high} {known.units} is possible")
+            raise ConfigurationError(
+                f"parameters: {name} is {value}; {low} to {high} {known.units} is possible"
+            )
         stepper.set_parameter(name, np.full(stepper.size, value))
     return stepper
 
@@ -100,7 +111,9 @@ def _find_model(folder: Path) -> TrainedModel:
                 break
     bundle = load_model(folder)
     if bundle.kind != "hbv":
-        raise BundleError(f"{folder}: this bundle holds a model of kind {bundle.kind!r}; DeltaHBV needs kind 'hbv'")
+        raise BundleError(
+            f"{folder}: this bundle holds a model of kind {bundle.kind!r}; DeltaHBV needs kind 'hbv'"
+        )
     return bundle
 
 
@@ -108,11 +121,15 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {device!r} is not there or not usable by this PyTorch; 'cpu' always is") from error
+        raise DeviceError(
+            f"device {device!r} is not there or not usable by this PyTorch; 'cpu' always is"
+        ) from error
 
 
 def _column(catchments: Sequence[Catchment], key: str) -> NDArray[np.float64]:
-    return np.array([np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64)
+    return np.array(
+        [np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64
+    )
 
 
 def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> NDArray[np.float64]:
@@ -156,9 +173,11 @@ def _record(
         return _read_warm_up(settings.warm_up, [c.id for c in catchments])
     if settings.climatology is not None:
         steps = int(SECONDS_PER_DAY / bundle.time_step)
-        year = np.stack([np.repeat(getattr(settings.climatology, name), DAYS_OF_MONTHS) for name in FORCINGS], axis=1)
+        year = np.stack(
+            [np.repeat(getattr(settings.climatology, name), DAYS_OF_MONTHS) for name in FORCINGS], axis=1
+        )
         return np.repeat(np.repeat(year, steps, axis=0)[:, None, :], len(catchments), axis=1)
-    if bundle.hyperparameters.get("network", "lstm") == "lstm":
+    if bundle.hyperparameters.get("network") == "lstm":
         raise ConfigurationError(
             "this model reads its static parameters out of weather: give 'warm_up' (a record) or 'climatology' "
             "(monthly means)"
@@ -173,4 +192,3 @@ def _read_warm_up(warm_up: WarmUp, ids: Sequence[str]) -> NDArray[np.float64]:
     forcing = read_forcing(warm_up.forcing, [variable(name) for name in FORCINGS])
     forcing = forcing.select(ids, warm_up.start, warm_up.end)
     return np.stack([forcing.values[name] for name in FORCINGS], axis=-1)
-

@@ -36,7 +36,13 @@ PARAMETERS: dict[str, Parameter] = {
         Parameter("K0", "recession of quickflow from the upper zone", "d-1", 0.05, 0.9),
         Parameter("K1", "recession of interflow from the upper zone", "d-1", 0.01, 0.5),
         Parameter("K2", "recession of baseflow from the lower zone", "d-1", 0.001, 0.2),
-        Parameter("LP", "soil moisture, as a fraction of FC, above which evapotranspiration is potential", "1", 0.2, 1.0),
+        Parameter(
+            "LP",
+            "soil moisture, as a fraction of FC, above which evapotranspiration is potential",
+            "1",
+            0.2,
+            1.0,
+        ),
         Parameter("PERC", "largest percolation from upper to lower zone", "mm d-1", 0.0, 10.0),
         Parameter("UZL", "storage of the upper zone above which quickflow starts", "mm", 0.0, 100.0),
         Parameter("TT", "threshold temperature of snowfall and of melt", "degC", -2.5, 2.5),
@@ -45,8 +51,12 @@ PARAMETERS: dict[str, Parameter] = {
         Parameter("CWH", "liquid water that the snowpack holds, as a fraction of it", "1", 0.0, 0.2),
         Parameter("BETAET", "shape of the evapotranspiration reduction", "1", 0.3, 5.0, "Feng et al. 2022"),
         Parameter("C", "capillary rise from the lower zone to the soil", "d-1", 0.0, 1.0, SONG_2024),
-        Parameter("RT", "largest lateral exchange with the regional groundwater", "mm d-1", 0.0, 20.0, SONG_2025),
-        Parameter("AC", "upstream area at which lateral exchange changes sign", "km2", 0.0, 2500.0, SONG_2025),
+        Parameter(
+            "RT", "largest lateral exchange with the regional groundwater", "mm d-1", 0.0, 20.0, SONG_2025
+        ),
+        Parameter(
+            "AC", "upstream area at which lateral exchange changes sign", "km2", 0.0, 2500.0, SONG_2025
+        ),
         Parameter("F0", "infiltration capacity of dry soil", "mm d-1", 120.0, 2880.0, SONG_2025),
         Parameter("FMIN", "infiltration capacity of wet soil, as a fraction of F0", "1", 0.0, 1.0, SONG_2025),
         Parameter("ALPHA", "shape of the infiltration capacity", "1", 0.5, 5.0, SONG_2025),

@@ -125,7 +125,9 @@ def upper_zone_flow(
     return upper_zone - interflow * dt, percolation, quickflow, interflow
 
 
-def lateral_exchange(lower_zone: Tensor, upstream_area: Tensor, p: Values, dt: float) -> tuple[Tensor, Tensor]:
+def lateral_exchange(
+    lower_zone: Tensor, upstream_area: Tensor, p: Values, dt: float
+) -> tuple[Tensor, Tensor]:
     """Lower zone after exchange with the regional groundwater, and the water it gained [mm d-1].
 
     Small basins lose water to, large ones gain water from their neighbours; it does not conserve mass, by design.
@@ -152,7 +154,12 @@ def _soil_and_zones(
     lower = stores["lower_zone"]
     soil, excess = overflow(soil, p, dt)
     soil, actual, factor, made_up = evapotranspiration(soil, forcing["potential_evapotranspiration"], p, dt)
-    fluxes = {"evapotranspiration": actual, "evaporation_factor": factor, "recharge": recharge, "excess": excess}
+    fluxes = {
+        "evapotranspiration": actual,
+        "evaporation_factor": factor,
+        "recharge": recharge,
+        "excess": excess,
+    }
     if "C" in p:
         soil, lower, fluxes["capillary_rise"], floors = capillary_rise(soil, lower, p, dt)
         made_up = made_up + floors
@@ -162,7 +169,12 @@ def _soil_and_zones(
         lower, fluxes["lateral_exchange"] = lateral_exchange(lower, site["upstream_area"], p, dt)
     baseflow = p["K2"] * lower
     lower = lower - baseflow * dt
-    fluxes |= {"percolation": percolation, "quickflow": quickflow, "interflow": interflow, "baseflow": baseflow}
+    fluxes |= {
+        "percolation": percolation,
+        "quickflow": quickflow,
+        "interflow": interflow,
+        "baseflow": baseflow,
+    }
     fluxes["made_up"] = made_up
     return {"soil_moisture": soil, "upper_zone": upper, "lower_zone": lower}, fluxes
 
@@ -172,11 +184,17 @@ def step_daily(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """One day of HBV 1.0, 1.1p (with C) and 2.0 (with RT, AC and the elevation rule)."""
     TT = threshold_temperature(p, site["elevation"]) if "RT" in p else p["TT"]
-    snowpack, meltwater, rain, melt, to_soil = snow(stores["snowpack"], stores["meltwater"], forcing, TT, p, dt)
+    snowpack, meltwater, rain, melt, to_soil = snow(
+        stores["snowpack"], stores["meltwater"], forcing, TT, p, dt
+    )
     recharge = (rain + to_soil) * wetness(stores["soil_moisture"], p)
     soil = stores["soil_moisture"] + (rain + to_soil - recharge) * dt
     below, fluxes = _soil_and_zones(soil, stores, p, forcing, site, recharge, dt)
-    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {"melt": melt, "to_soil": to_soil, **fluxes}
+    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {
+        "melt": melt,
+        "to_soil": to_soil,
+        **fluxes,
+    }
 
 
 def _floored(stores: Values) -> tuple[dict[str, Tensor], Tensor]:
@@ -197,7 +215,9 @@ def step_hourly_horton(
     """One hour of HBV 2.0: infiltration limited by a Horton-like capacity that falls as the soil wets."""
     stores, floors = _floored(stores)
     TT = threshold_temperature(p, site["elevation"])
-    snowpack, meltwater, rain, melt, to_soil = snow(stores["snowpack"], stores["meltwater"], forcing, TT, p, dt)
+    snowpack, meltwater, rain, melt, to_soil = snow(
+        stores["snowpack"], stores["meltwater"], forcing, TT, p, dt
+    )
     water = rain + to_soil
     saturation = torch.clamp(stores["soil_moisture"] / p["FC"], min=0.0, max=0.99)
     smallest = p["FMIN"] * p["F0"]
@@ -209,7 +229,11 @@ def step_hourly_horton(
     below, fluxes = _soil_and_zones(soil, stores, p, forcing, site, recharge, dt)
     fluxes["infiltration_excess_flow"] = infiltration_excess
     fluxes["made_up"] = fluxes["made_up"] + floors / dt
-    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {"melt": melt, "to_soil": to_soil, **fluxes}
+    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {
+        "melt": melt,
+        "to_soil": to_soil,
+        **fluxes,
+    }
 
 
 def step_hourly_cascade(
@@ -221,10 +245,14 @@ def step_hourly_cascade(
     """
     stores, floors = _floored(stores)
     TT = threshold_temperature(p, site["elevation"])
-    snowpack, meltwater, rain, melt, to_soil = snow(stores["snowpack"], stores["meltwater"], forcing, TT, p, dt)
+    snowpack, meltwater, rain, melt, to_soil = snow(
+        stores["snowpack"], stores["meltwater"], forcing, TT, p, dt
+    )
     water = rain + to_soil
     moisture = stores["soil_moisture"]
-    saturated = torch.clamp(torch.clamp(moisture / p["FC"], min=0.0, max=1.0 - 1e-4) ** p["BETA"], min=0.0, max=1.0)
+    saturated = torch.clamp(
+        torch.clamp(moisture / p["FC"], min=0.0, max=1.0 - 1e-4) ** p["BETA"], min=0.0, max=1.0
+    )
     unsaturated = 1.0 - saturated
     recharge = water * saturated
     depth = torch.clamp((water / p["F0"]) ** (1.0 / p["ALPHA"]), min=0.0, max=1.0)
@@ -241,7 +269,11 @@ def step_hourly_cascade(
     below |= {"excess_first": first - between * dt, "excess_second": second - outflow * dt}
     fluxes["infiltration_excess_flow"] = outflow
     fluxes["made_up"] = fluxes["made_up"] + floors / dt
-    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {"melt": melt, "to_soil": to_soil, **fluxes}
+    return {"snowpack": snowpack, "meltwater": meltwater, **below}, {
+        "melt": melt,
+        "to_soil": to_soil,
+        **fluxes,
+    }
 
 
 # Variants -------------------------------------------------------------------------------------------------------------

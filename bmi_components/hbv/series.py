@@ -75,7 +75,7 @@ class _CompiledSeries(Function):
         return out, final
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(context: Any, out_gradient: Tensor, final_gradient: Tensor) -> tuple[Tensor | None, ...]:
         kernel: SeriesKernel = context.kernel
         stores, static, dynamic, forcing, site = context.saved_tensors
@@ -130,7 +130,7 @@ def simulate_physics(
     if forcing.device.type == "cpu" and forcing.dtype in (torch.float32, torch.float64):
         dtype = str(forcing.dtype).removeprefix("torch.")
         kernel = series_kernel(physics.name, physics.dynamic, outputs, stores.shape[-1], dtype)
-        return Series(*_CompiledSeries.apply(kernel, stores, static, dynamic, forcing, site))
+        return Series(*_CompiledSeries.apply(kernel, stores, static, dynamic, forcing, site))  # type: ignore[no-untyped-call]
     return simulate_physics_in_torch(physics, stores, static, dynamic, forcing, site, outputs)
 
 
@@ -153,7 +153,9 @@ def simulate_physics_in_torch(
     series = []
     for t in range(forcing.shape[0]):
         parameters = {**constant, **dict(zip(physics.dynamic, dynamic[t].unbind(0), strict=True))}
-        weather = {name: forcing[t, i].unsqueeze(-1).expand(-1, components) for i, name in enumerate(FORCINGS)}
+        weather = {
+            name: forcing[t, i].unsqueeze(-1).expand(-1, components) for i, name in enumerate(FORCINGS)
+        }
         state, fluxes = physics.step(state, parameters, weather, sites, physics.dt)
         everything = {**fluxes, **state}
         series.append(torch.stack([everything[name].mean(-1) for name in outputs]))

@@ -49,7 +49,8 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
     """Configuration of a DeltaHBV component."""
 
     model: Annotated[
-        Path, Meta(description="Folder of the trained model: a bundle, or a δMG model folder, which is imported.")
+        Path,
+        Meta(description="Folder of the trained model: a bundle, or a δMG model folder, which is imported."),
     ]
     catchments: Annotated[
         tuple[Catchment, ...],
@@ -57,7 +58,9 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
     ] = ()
     catchments_file: Annotated[
         Path | None,
-        Meta(description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."),
+        Meta(
+            description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."
+        ),
     ] = None
     inputs: Annotated[
         Literal["direct", "nextgen"],
@@ -68,18 +71,24 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
     ] = "direct"
     potential_evapotranspiration: Annotated[
         Literal["given", "penman_monteith", "hargreaves", "oudin"],
-        Meta(description="Where potential evapotranspiration comes from; hargreaves needs temperature within the day."),
+        Meta(
+            description="Where potential evapotranspiration comes from; hargreaves needs temperature within the day."
+        ),
     ] = "given"
     warm_up: Annotated[
         WarmUp | None,
-        Meta(description="Record before the start (forcing file, start, end, keep_state). 1.x models need it or climatology."),
+        Meta(
+            description="Record before the start (forcing, start, end, keep_state); 1.x models need this or climatology."
+        ),
     ] = None
     climatology: Annotated[
-        Climatology | None, Meta(description="Monthly mean forcing, one value a month, where there is no record.")
+        Climatology | None,
+        Meta(description="Monthly mean forcing, one value a month, where there is no record."),
     ] = None
     parameters: Annotated[
-        dict[str, float], Meta(description="Physical parameters held at a value, by published name (parFC: 250.0).")
-    ] = {}
+        dict[str, float],
+        Meta(description="Physical parameters held at a value, by published name (parFC: 250.0)."),
+    ] = msgspec.field(default_factory=dict)
     runoff_units: Annotated[
         Literal["mm d-1", "m h-1"],
         Meta(description="Units of the runoff rate; NextGen's δHBV 2 realizations expect m h-1."),
@@ -110,7 +119,9 @@ def _read_table(path: Path) -> tuple[Catchment, ...]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise ConfigurationError(f"{path}: the table of catchments cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"{path}: the table of catchments cannot be read ({error.strerror})"
+        ) from error
     if not rows or "id" not in rows[0]:
         raise ConfigurationError(f"{path}: a table of catchments needs a column 'id' and at least one row")
     known = ("area_km2", "latitude", "longitude")
@@ -122,14 +133,33 @@ def _read_table(path: Path) -> tuple[Catchment, ...]:
                 try:
                     values[key] = float(text)
                 except ValueError:
-                    raise ConfigurationError(f"{path} line {number}: {key} is {text!r}, not a number") from None
+                    raise ConfigurationError(
+                        f"{path} line {number}: {key} is {text!r}, not a number"
+                    ) from None
         place = {key: values.pop(key) for key in known if key in values}
         catchments.append(Catchment(id=row["id"], attributes=values, **place))
     return tuple(catchments)
 
 
-_NEXTGEN_KEYS = {"catchment_id", "catchment_name", "model_dir", "stepwise", "initial_state", "dtype", "verbose"} | {
-    *("time_step", "start_time", "end_time", "start_date", "start_hour", "pet_method", "latitude", "longitude"),
+_NEXTGEN_KEYS = {
+    "catchment_id",
+    "catchment_name",
+    "model_dir",
+    "stepwise",
+    "initial_state",
+    "dtype",
+    "verbose",
+} | {
+    *(
+        "time_step",
+        "start_time",
+        "end_time",
+        "start_date",
+        "start_hour",
+        "pet_method",
+        "latitude",
+        "longitude",
+    ),
 }
 
 

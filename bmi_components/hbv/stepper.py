@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import abc
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bmi_components.errors import StateError
 from bmi_components.hbv.driver import Driver
 from bmi_components.hbv.model import Catchments, DeltaHBV, HBVState
-from bmi_components.hbv.networks import LstmNetwork
+from bmi_components.hbv.multiscale import MultiTimescaleHBV, steppable_model
 from bmi_components.hbv.parameters import Parameter
 from bmi_components.hbv.physics import FORCINGS
 from bmi_components.hbv.series import series_kernel
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.publishing import publish, total
 from bmi_components.kernels.routing import route_step
-from bmi_components.lstm.cells import LstmState
 from bmi_components.lstm.stepping import LstmStepping, PackedLstm
-from bmi_components.stepper import Aggregation, Stepper, WaterBalance
+from bmi_components.stepper import Stepper, WaterBalance
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import Variable
 
-__all__ = ["Driver", "HBVStepper", "OutputVariable", "Site", "shared_model"]
+__all__ = [
+    "DeviceHBVStepper",
+    "HBVStepper",
+    "HostHBVStepper",
+    "OutputVariable",
+    "SharedHBV",
+    "Site",
+    "shared_model",
+]
 
 METRES_PER_MILLIMETRE = 1e-3
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,65 +48,110 @@ class OutputVariable:
 
     variable: Variable
     source: str
-    factor: float | NDArray[np.float64] = 1.0
+    factor: float | Vector = 1.0
 
 
 @dataclass(frozen=True)
 class Site:
     """What a component knows about its catchments, each ``[catchment]``: degrees and km2, NaN where unknown."""
 
-    latitude: NDArray[np.float64]
-    longitude: NDArray[np.float64]
-    area: NDArray[np.float64]
+    latitude: Vector
+    longitude: Vector
+    area: Vector
 
 
-def _scaled_sigmoid(
-    lower: torch.Tensor, width: torch.Tensor, raw: torch.Tensor
-) -> tuple[torch.Tensor]:
+def _scaled_sigmoid(lower: Tensor, width: Tensor, raw: Tensor) -> tuple[Tensor]:
     return (lower + torch.sigmoid(raw) * width,)
 
 
 class SharedHBV:
-    """What all components of one trained model share: the torch model, packed weights and compiled kernels."""
+    """What all components of one trained model share: the torch model and, on the host, packed weights and kernels."""
 
-    def __init__(self, bundle: TrainedModel, dtype: str, device: str) -> None:
-        self.model = DeltaHBV.from_bundle(bundle).to(device=device, dtype=getattr(torch, dtype))
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
+    def __init__(self, bundle: TrainedModel, dtype: Literal["float32", "float64"], device: str) -> None:
+        whole = steppable_model(bundle).to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
+        self.whole: DeltaHBV | MultiTimescaleHBV = whole
+        self.model = whole.hourly if isinstance(whole, MultiTimescaleHBV) else whole
+        self.identity = bundle.identity
+        self.dtype, self.device = dtype, device
         self.names = self.model.output_names
-        physics, hp = self.model.physics, self.model.hyperparameters
-        self.kernel = series_kernel(physics.name, physics.dynamic, self.names[2:], hp.components, dtype)
-        self.route, self.total, self.publish = route_step(dtype), total(dtype), publish(dtype)
-        self.scale = compiled_elementwise(_scaled_sigmoid, 3, 1, dtype)
-        self.packed = self._pack()
+        self.variables = _parameter_variables(self.model, {a.name: a.units for a in bundle.attributes})
 
-    def _pack(self) -> PackedLstm:
+    @cached_property
+    def packed(self) -> PackedLstm:
+        """The network's weights laid out for stepping."""
         model = self.model
-        layer = model._layer
-        array: Callable[[torch.Tensor], NDArray[Any]] = lambda t: t.detach().cpu().numpy()  # noqa: E731
-        out, bias = array(layer.linear_out.weight), array(layer.linear_out.bias)
-        if isinstance(model.network, LstmNetwork):
-            rows = array(model.dynamic_channels)
-            out, bias = out[rows], bias[rows]
+
+        def array(tensor: Tensor) -> NDArray[Any]:
+            return tensor.detach().numpy()
+
+        layer, rectified = model.embedding()
+        lstm = model.lstm
+        weights: Tensor = lstm.w_ih
+        bias = lstm.b_ih + lstm.b_hh
+        embedding = None
+        if layer is not None and rectified:
+            embedding = (array(layer.weight), array(layer.bias))
+        elif layer is not None:
+            # Two linear layers in a row are one.
+            weights, bias = weights @ layer.weight, bias + weights @ layer.bias
+        out_weights, out_bias = model.readout()
         return PackedLstm(
-            embedding=(array(layer.linear_in.weight), array(layer.linear_in.bias)),
-            w_ih=array(layer.lstm.w_ih),
-            w_hh=array(layer.lstm.w_hh),
-            bias=array(layer.lstm.b_ih) + array(layer.lstm.b_hh),
-            output=(out, bias),
+            embedding=embedding,
+            w_ih=array(weights),
+            w_hh=array(lstm.w_hh),
+            bias=array(bias),
+            output=(array(out_weights), array(out_bias)),
             forcing_mean=array(model.forcing_mean),
             forcing_std=array(model.forcing_std),
         )
 
+    @cached_property
+    def kernels(self) -> _Kernels:
+        """The compiled parts of a step."""
+        physics, components = self.model.physics, self.model.hyperparameters.components
+        series = series_kernel(physics.name, physics.dynamic, self.names[2:], components, self.dtype)
+        return _Kernels(
+            scale=compiled_elementwise(_scaled_sigmoid, 3, 1, self.dtype).run,
+            physics=series.simulate,
+            total=total(self.dtype),
+            route=route_step(self.dtype),
+            publish=publish(self.dtype),
+        )
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    scale: Any
+    physics: Any
+    total: Any
+    route: Any
+    publish: Any
+
 
 @cache
-def shared_model(bundle: TrainedModel, dtype: str, device: str) -> SharedHBV:
+def shared_model(bundle: TrainedModel, dtype: Literal["float32", "float64"], device: str) -> SharedHBV:
     """Return the shared part of a trained model, made once per process, float type and device."""
     return SharedHBV(bundle, dtype, device)
 
 
+def _parameter_variables(model: DeltaHBV, attribute_units: Mapping[str, str]) -> dict[str, Variable]:
+    """Return the physical parameters (parBETA) and the attributes as variables that can be set by name."""
+
+    def variable(p: Parameter) -> Variable:
+        name = p.published_name
+        return Variable(name, p.units, name, p.meaning, valid_range=(p.lower, p.upper))
+
+    attributes = {
+        name: Variable(name, units, name, "static attribute of the catchment")
+        for name, units in attribute_units.items()
+    }
+    return {**attributes, **{p.published_name: variable(p) for p in model.physics.bounds()}}
+
+
 class HBVStepper(Stepper):
-    """δHBV on the CPU, advanced in place by compiled kernels.
+    """What host and device have in common: binding, parameters by name, the water balance.
+
+    The network's static part runs on first use, so that opening thousands of components costs little.
 
     Parameters
     ----------
@@ -105,214 +160,279 @@ class HBVStepper(Stepper):
     attributes : array
         Attributes in the order of the model, physical units, ``[catchment, attribute]``.
     site : Site
-        Latitude and area.
+        Where the catchments are.
     driver : Driver
         From inputs to forcing.
     outputs : sequence of OutputVariable
         What is published.
-    warm_up : array, optional
-        Record of forcing before the start, ``[time, catchment, 3]``: fixes the static parameters of 1.x and fills the
-        stores.
-    keep_warm_up_state : bool
-        Whether the stores and the network start as the record leaves them, or empty.
+    record : array, optional
+        Forcing before the start, ``[time, catchment, 3]``: fixes the static parameters of 1.x.
+    keep_state : bool
+        Whether stores and memory start as the record leaves them, or empty.
     """
 
     def __init__(
         self,
         shared: SharedHBV,
-        attributes: NDArray[np.float64],
+        attributes: Vector,
         site: Site,
         driver: Driver,
         outputs: Sequence[OutputVariable],
-        warm_up: NDArray[np.float64] | None = None,
-        keep_warm_up_state: bool = True,
+        record: Vector | None = None,
+        keep_state: bool = True,
     ) -> None:
-        model, dtype = shared.model, shared.packed.dtype
-        self.shared, self.driver, self._site = shared, driver, site
-        self.inputs = driver.inputs
-        self.aggregations = driver.aggregations
+        self.shared, self.driver, self.site = shared, driver, site
+        self.inputs, self.aggregations = driver.inputs, driver.aggregations
         self.outputs = tuple(o.variable for o in outputs)
-        self.time_step = model.physics.time_step
-        self.size = n = attributes.shape[0]
-        self._attributes = attributes.copy()
-        self._record = warm_up
-        self._overridden: dict[str, NDArray[np.float64]] = {}
-        m = model.hyperparameters.components
-        self._forcing = np.zeros((len(FORCINGS), n), dtype)
-        # The model's outputs, and precipitation in the last row.
-        self._values = np.zeros((len(shared.names) + 1, n), dtype)
-        self._cumulative = np.zeros((len(shared.names) + 1, n))
-        self._scaling = np.zeros((3, len(model.dynamic_bounds), n, m), dtype)
-        self._stores = np.zeros((len(model.physics.stores), n, m), dtype)
-        length = model.physics.routing_length if model.hyperparameters.routing else 1
-        self._under_way = np.zeros((length - 1, len(model.physics.runoff), n), dtype)
-        self._rows = np.array([shared.names.index(o.source) for o in outputs])
-        self._factors = np.stack([np.broadcast_to(np.asarray(o.factor, float), (n,)) for o in outputs])
-        self._lstm: LstmStepping
-        self._bind()
-        state = self._initial_state(keep_warm_up_state)
-        self._load(state)
-        self._initial_storage = self._storage()
+        self.time_step = shared.model.physics.time_step
+        self.size = attributes.shape[0]
+        self.parameters = shared.variables
+        self.identity = shared.identity
+        if np.isfinite(site.latitude).all() and np.isfinite(site.longitude).all():
+            self.coordinates = (site.longitude, site.latitude)
+        self._attributes = attributes
+        self._record = record
+        self._keep_state = keep_state and record is not None
+        self._overridden: dict[str, Vector] = {}
+        self._sources = np.array([shared.names.index(o.source) for o in outputs])
+        self._factors = np.stack(
+            [np.broadcast_to(np.asarray(o.factor, float), (self.size,)) for o in outputs]
+        )
+        self._is_bound = False
 
-    # Binding to catchments ------------------------------------------------------------------------------------------
+    # What host and device do differently ----------------------------------------------------------------------------------------------
 
-    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, self.shared.packed.dtype))
+    @abc.abstractmethod
+    def _take_catchments(self, catchments: Catchments) -> None:
+        """Keep static parameters, hydrograph and constants, and apply what was overridden."""
 
-    def _warm(self) -> tuple[Catchments, HBVState | None]:
+    @abc.abstractmethod
+    def _take_state(self, state: HBVState) -> None:
+        """Start from a state."""
+
+    @abc.abstractmethod
+    def _arrays(self) -> dict[str, Any]:
+        """Everything that the past left, by name, as live arrays or tensors."""
+
+    @abc.abstractmethod
+    def _dynamic_now(self) -> Any:
+        """Dynamic parameters of the latest step, ``[parameter, catchment, component]``."""
+
+    # Binding ----------------------------------------------------------------------------------------------
+
+    def _to_tensor(self, array: NDArray[Any]) -> Tensor:
         model = self.shared.model
-        attributes = self._tensor(self._attributes)
-        with torch.no_grad():
-            if self._record is not None:
-                return model.warm_up(self._tensor(self._record), attributes)
-            return model.bind(attributes, None), None
+        return torch.as_tensor(np.ascontiguousarray(array)).to(model.forcing_mean)
 
     def _bind(self) -> None:
-        """Compute everything that follows from attributes, record and overridden parameters."""
-        shared, model, n = self.shared, self.shared.model, self.size
-        catchments, self._warm_state = self._warm()
+        """Work out what the network makes of the catchments, the first time and after an attribute changed."""
+        attributes = self._to_tensor(self._attributes)
+        state = None
+        with torch.no_grad():
+            if self._record is not None:
+                catchments, state = self.shared.whole.warm_up(self._to_tensor(self._record), attributes)
+            else:
+                catchments = self.shared.model.bind(attributes, None)
+        self._take_catchments(catchments)
+        if not self._is_bound:
+            fresh = (
+                state
+                if state is not None and self._keep_state
+                else self.shared.model.initial_state(self.size)
+            )
+            self._take_state(fresh)
+            self._is_bound = True
+
+    def _bound(self) -> None:
+        if not self._is_bound:
+            self._bind()
+
+    def initial_outputs(self, outputs: Vector) -> None:
+        """Write the stores as they are, and no fluxes."""
+        model = self.shared.model
+        values = np.zeros((len(self.shared.names), self.size))
+        if self._keep_state:
+            self._bound()
+            stores = self.read_state()["stores"]
+        else:
+            stores = model.initial_state(self.size).stores.cpu().numpy()
+        for name, store in zip(model.physics.stores, stores, strict=True):
+            values[self.shared.names.index(name)] = store.mean(-1)
+        outputs.reshape(self._factors.shape)[:] = values[self._sources] * self._factors
+
+    # State ----------------------------------------------------------------------------------------------
+
+    def read_state(self) -> dict[str, NDArray[Any]]:
+        """Copy stores, water under way, the network's memory, the parameters in force and the cumulative balance."""
+        self._bound()
+        return {name: np.array(_to_host(array)) for name, array in self._arrays().items()}
+
+    def write_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state; see the base class."""
+        self._bound()
+        arrays = self._arrays()
+        _check_state({name: _to_host(array) for name, array in arrays.items()}, state)
+        for name, array in arrays.items():
+            values = state[name]
+            array[...] = (
+                values if isinstance(array, np.ndarray) else torch.from_numpy(np.array(values)).to(array)
+            )
+
+    # Parameters ----------------------------------------------------------------------------------------------
+
+    def get_parameter(self, name: str) -> Vector:
+        """Return the mean over the components, or an attribute; a dynamic parameter as of the latest step."""
+        model = self.shared.model
+        if name in model.attribute_names:
+            return self._attributes[:, model.attribute_names.index(name)].copy()
+        self._bound()
+        for bounds, values in (
+            (model.static_bounds, self._arrays()["static_parameters"]),
+            (model.dynamic_bounds, self._dynamic_now()),
+        ):
+            for i, p in enumerate(bounds):
+                if p.published_name == name:
+                    mean: Vector = np.asarray(_to_host(values[i]), np.float64).mean(-1)
+                    return mean
+        raise KeyError(name)
+
+    def set_parameter(self, name: str, values: Vector) -> None:
+        """Hold a physical parameter at a value, or change an attribute and all that the network makes of it."""
+        model = self.shared.model
+        if name in model.attribute_names:
+            self._attributes = self._attributes.copy()
+            self._attributes[:, model.attribute_names.index(name)] = values
+            if self._is_bound:
+                self._bind()
+            return
+        self._bound()
+        self._overridden[name] = values.copy()
+        self._override(name, values)
+
+    def _override(self, name: str, values: Vector) -> None:
+        """Hold a parameter at one value per catchment for all components; a dynamic one stops varying."""
+        model, arrays = self.shared.model, self._arrays()
+        held = values[:, None]
+        for i, p in enumerate(model.static_bounds):
+            if p.published_name == name:
+                target = arrays["static_parameters"]
+                target[i] = held if isinstance(target, np.ndarray) else self._to_tensor(held)
+        for i, p in enumerate(model.dynamic_bounds):
+            if p.published_name == name:
+                scaling = arrays["dynamic_scaling"]
+                scaling[0, i] = held if isinstance(scaling, np.ndarray) else self._to_tensor(held)
+                scaling[1, i] = 0.0
+
+    def _unit_scaling(self) -> NDArray[Any]:
+        """Lower bound and width of the dynamic parameters, ``[2, parameter, catchment, component]``."""
+        model = self.shared.model
+        low = np.array([p.lower for p in model.dynamic_bounds])
+        width = np.array([p.upper - p.lower for p in model.dynamic_bounds])
+        shape = (2, len(low), self.size, model.hyperparameters.components)
+        return np.broadcast_to(np.stack([low, width])[:, :, None, None], shape).astype(self.shared.dtype)
+
+    # Water ----------------------------------------------------------------------------------------------
+
+    def balance(self) -> Vector:
+        """Return the water that came, left, is stored and was lost since the start, mm, ``[4, catchment]``.
+
+        What came includes the initial storage.
+
+        The loss is what the lateral exchange of 2.x took away less what the floors of the stores made up.
+        """
+        self._bound()
+        model = self.shared.model
+        arrays = {name: _to_host(array) for name, array in self._arrays().items()}
+        dt = model.physics.dt
+        names = (*self.shared.names, "precipitation")
+        sums = dict(zip(names, np.asarray(arrays["cumulative"], np.float64) * dt, strict=True))
+        stored = arrays["stores"].astype(np.float64).mean(-1).sum(0)
+        stored = stored + arrays["under_way"].astype(np.float64).sum((0, 1)) * dt
+        leaked = -sums["made_up"] - sums.get("lateral_exchange", 0.0)
+        out = sums["streamflow"] + sums["evapotranspiration"]
+        return np.stack([sums["precipitation"] + arrays["initial_storage"], out, stored, leaked])
+
+    def water_balance(self) -> WaterBalance:
+        """Return `balance` in metres, weighted by area where every catchment's is known."""
+        area = self.site.area
+        weights = area / area.sum() if np.isfinite(area).all() else np.full(self.size, 1.0 / self.size)
+        return WaterBalance(*(float(v) * METRES_PER_MILLIMETRE for v in self.balance() @ weights))
+
+
+class HostHBVStepper(HBVStepper):
+    """δHBV on the CPU, advanced in place by compiled kernels; parameters as `HBVStepper`."""
+
+    def _take_catchments(self, catchments: Catchments) -> None:
+        shared, first = self.shared, not self._is_bound
+        kept = {} if first else {name: array.copy() for name, array in self._arrays().items()}
+        dtype, n, model = np.dtype(shared.dtype), self.size, shared.model
         self._static = catchments.static.contiguous().numpy().copy()
         self._hydrograph = catchments.hydrograph.contiguous().numpy().copy()
         self._constants = catchments.site.contiguous().numpy().copy()
-        for i, p in enumerate(model.dynamic_bounds):
-            self._scaling[0, i], self._scaling[1, i] = p.lower, p.upper - p.lower
-        for symbol, values in self._overridden.items():
-            self._override(symbol, values)
-        memory = getattr(self, "_lstm", None)
-        bias = shared.packed.bind(catchments.features.numpy().astype(np.float64))
-        self._lstm = LstmStepping(shared.packed, bias)
-        if memory is not None:
-            self._lstm.h[:], self._lstm.c[:] = memory.h, memory.c
-        self._prepare_calls(n)
+        self._scaling = np.concatenate(
+            [self._unit_scaling(), np.zeros((1, *self._unit_scaling().shape[1:]), dtype)]
+        )
+        self._lstm = LstmStepping(
+            shared.packed, shared.packed.bind(catchments.features.numpy().astype(np.float64))
+        )
+        if first:
+            self._stores = np.zeros((len(model.physics.stores), n, model.hyperparameters.components), dtype)
+            self._under_way = np.zeros((len(self._hydrograph) - 1, len(model.physics.runoff), n), dtype)
+            # The model's outputs, and precipitation in the last row.
+            self._values = np.zeros((len(shared.names) + 1, n), dtype)
+            self._cumulative = np.zeros(self._values.shape)
+            self._initial = np.zeros(n)
+        else:
+            for name in ("network_hidden", "network_cell"):
+                self._arrays()[name][:] = kept[name]
+        for name, values in self._overridden.items():
+            self._override(name, values)
+        self._fix_calls()
 
-    def _override(self, symbol: str, values: NDArray[np.float64]) -> None:
-        """Hold a parameter at one value per catchment for all components; a dynamic one stops varying."""
-        model = self.shared.model
-        for i, p in enumerate(model.static_bounds):
-            if p.symbol == symbol:
-                self._static[i] = values[:, None]
-        for i, p in enumerate(model.dynamic_bounds):
-            if p.symbol == symbol:
-                self._scaling[0, i], self._scaling[1, i] = values[:, None], 0.0
-
-    def _prepare_calls(self, n: int) -> None:
+    def _fix_calls(self) -> None:
         """Fix the arguments of the compiled calls: no array changes its place from here on."""
-        shared, model = self.shared, self.shared.model
-        address: Callable[[NDArray[Any]], int] = lambda a: a.ctypes.data  # noqa: E731
+        shared, n = self.shared, self.size
+        model = shared.model
         parts = len(model.physics.runoff)
         # The network and the physics see the same forcing, unless the network wants logarithms.
         self._logarithmic = [i for i, log in enumerate(model.log_transformed) if log]
-        if not self._logarithmic:
-            self._forcing = self._lstm.forcing
+        self._forcing = np.zeros_like(self._lstm.forcing) if self._logarithmic else self._lstm.forcing
         self._flat_forcing = self._forcing.reshape(-1)
         self._dynamic = self._scaling[2]
-        count = self._dynamic.size
-        item = self._scaling.itemsize
-        self._scale_call = (count, address(self._scaling), address(self._scaling) + 2 * count * item)
-        flows = self._values[2:-1]
-        self._physics_call = (
-            *(1, n, address(self._stores), address(self._static), address(self._dynamic)),
-            *(address(self._forcing), address(self._constants), address(flows)),
-        )
-        length = self._hydrograph.shape[0]
-        self._route_call = (
-            *(length, parts, n, address(self._hydrograph), address(flows)),
-            *(address(self._under_way), address(flows)),
-        )
-        item = self._values.itemsize
-        unrouted = address(self._values) + n * item
-        self._runoff_call = (parts, n, address(flows), unrouted)
-        self._streamflow_call = (parts, n, address(flows), address(self._values))
-        self._values_call = (
-            *(len(self._values), len(self._rows), n, address(self._values), address(self._cumulative)),
-            *(address(self._rows), address(self._factors)),
-        )
-        self._published: NDArray[np.float64] | None = None
-        self._publish_call: tuple[int, ...] = ()
         self._raw = self._lstm.raw.reshape(len(model.dynamic_bounds), -1, n).transpose(0, 2, 1)
 
-    def _initial_state(self, warm: bool) -> HBVState:
-        if warm and self._warm_state is not None:
-            return self._warm_state
-        return self.shared.model.initial_state(self.size)
+        values, flows = _address(self._values), _address(self._values[2:])
+        count, item = self._dynamic.size, self._scaling.itemsize
+        scaling = _address(self._scaling)
+        self._scale_call = (count, scaling, scaling + 2 * count * item)
+        self._physics_call = (
+            *(1, n, _address(self._stores), _address(self._static), scaling + 2 * count * item),
+            *(_address(self._forcing), _address(self._constants), flows),
+        )
+        self._runoff_call = (parts, n, flows, values + n * item)
+        self._route_call = (
+            *(len(self._hydrograph), parts, n, _address(self._hydrograph), flows),
+            *(_address(self._under_way), flows),
+        )
+        self._streamflow_call = (parts, n, flows, values)
+        self._values_call = (
+            *(len(self._values), len(self._sources), n, values, _address(self._cumulative)),
+            *(_address(self._sources), _address(self._factors)),
+        )
+        self._published: Vector | None = None
+        self._publish_call: tuple[int, ...] = ()
+        self._kernels = shared.kernels
 
-    def _load(self, state: HBVState) -> None:
+    def _take_state(self, state: HBVState) -> None:
         hidden = self.shared.packed.hidden
         self._stores[:] = state.stores.numpy()
         self._under_way[:] = state.under_way.numpy()
         self._lstm.h[:hidden] = state.h.numpy().T
         self._lstm.c[:hidden] = state.c.numpy().T
+        under_way = self._under_way.sum((0, 1), dtype=np.float64) * self.shared.model.physics.dt
+        self._initial[:] = self._stores.mean(-1, dtype=np.float64).sum(0) + under_way
 
-    # Stepping -------------------------------------------------------------------------------------------------------
-
-    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
-        """Turn the inputs in force into the rows that are aggregated over the step."""
-        return inputs if self.driver.prepare is None else self.driver.prepare(inputs, time, seconds)
-
-    def step(self, forcings: Any, time: float, outputs: Any) -> Any:
-        """Advance one step: network, parameters, physics, routing, each in place."""
-        shared, lstm = self.shared, self._lstm
-        rows = forcings if self.driver.forcing is None else self.driver.forcing(forcings, time)
-        self._flat_forcing[:] = rows
-        if lstm.forcing is not self._forcing:
-            lstm.forcing[:] = self._forcing
-            for i in self._logarithmic:
-                lstm.forcing[i] = np.log10(np.sqrt(lstm.forcing[i]) + 0.1)
-        self._values[-1] = self._forcing[0]
-        lstm.advance()
-        self._dynamic[:] = self._raw
-        shared.scale.run(*self._scale_call)
-        shared.kernel.simulate(*self._physics_call)
-        shared.total(*self._runoff_call)
-        shared.route(*self._route_call)
-        shared.total(*self._streamflow_call)
-        if outputs is not self._published:
-            # The component gives the same vector every time; its address is worth keeping.
-            self._published = outputs
-            self._publish_call = (*self._values_call, outputs.ctypes.data)
-        shared.publish(*self._publish_call)
-        return outputs
-
-    def initial_outputs(self, outputs: NDArray[np.float64]) -> None:
-        """Write the stores as they are, and no fluxes."""
-        model = self.shared.model
-        values = np.zeros_like(self._values)
-        for i, name in enumerate(model.physics.stores):
-            values[self.shared.names.index(name)] = self._stores[i].mean(-1)
-        outputs.reshape(self._factors.shape)[:] = values[self._rows] * self._factors
-
-    # Water ----------------------------------------------------------------------------------------------------------
-
-    def _storage(self) -> NDArray[np.float64]:
-        """Water in stores and under way, mm, ``[catchment]``."""
-        dt = self.shared.model.physics.dt
-        stores = self._stores.mean(-1, dtype=np.float64).sum(0)
-        return np.asarray(stores + self._under_way.sum((0, 1), dtype=np.float64) * dt)
-
-    def _weights(self) -> NDArray[np.float64]:
-        area = self._site.area
-        known = np.isfinite(area).all()
-        return area / area.sum() if known else np.full(self.size, 1.0 / self.size)
-
-    def balance(self) -> NDArray[np.float64]:
-        """Cumulative precipitation and initial storage, outflow, storage, and net loss, mm, ``[4, catchment]``.
-
-        The loss is what the lateral exchange of 2.x took away less what the floors of the stores made up.
-        """
-        dt, names = self.shared.model.physics.dt, self.shared.names
-        sums = dict(zip((*names, "precipitation"), self._cumulative * dt, strict=True))
-        leaked = -sums["made_up"] - sums.get("lateral_exchange", 0.0)
-        out = sums["streamflow"] + sums["evapotranspiration"]
-        taken = sums["precipitation"] + self._initial_storage
-        return np.stack([taken, out, self._storage(), leaked])
-
-    def water_balance(self) -> WaterBalance:
-        """Area-weighted `balance` in metres."""
-        return WaterBalance(*(float(v) * METRES_PER_MILLIMETRE for v in self.balance() @ self._weights()))
-
-    # State and parameters -------------------------------------------------------------------------------------------
-
-    def _state_arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> dict[str, Any]:
         return {
             "stores": self._stores,
             "under_way": self._under_way,
@@ -322,51 +442,120 @@ class HBVStepper(Stepper):
             "hydrograph": self._hydrograph,
             "dynamic_scaling": self._scaling[:2],
             "cumulative": self._cumulative,
-            "initial_storage": self._initial_storage,
+            "initial_storage": self._initial,
         }
 
-    def read_state(self) -> dict[str, NDArray[Any]]:
-        """Copy stores, water under way, the network's memory, the parameters in force and the cumulative balance."""
-        return {name: array.copy() for name, array in self._state_arrays().items()}
+    def _dynamic_now(self) -> Any:
+        return self._dynamic
 
-    def write_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Replace the state; see the base class."""
-        arrays = self._state_arrays()
-        check_state(arrays, state)
-        for name, array in arrays.items():
-            array[...] = state[name]
+    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
+        """Turn the inputs in force into the rows that are aggregated over the step."""
+        if self.driver.prepare is None:
+            return inputs
+        return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
 
-    @property
-    def parameters(self) -> Mapping[str, Variable]:  # type: ignore[override]
-        """Physical parameters by published name (parBETA) and attributes, settable by name."""
-        return parameter_variables(self.shared.model)
-
-    def get_parameter(self, name: str) -> NDArray[np.float64]:
-        """Return the mean over the components, or an attribute; a dynamic parameter as of the latest step."""
-        model = self.shared.model
-        if name in model.attribute_names:
-            return self._attributes[:, model.attribute_names.index(name)].copy()
-        for i, p in enumerate(model.static_bounds):
-            if p.published_name == name:
-                return self._static[i].mean(-1, dtype=np.float64)
-        for i, p in enumerate(model.dynamic_bounds):
-            if p.published_name == name:
-                return self._dynamic[i].mean(-1, dtype=np.float64)
-        raise KeyError(name)
-
-    def set_parameter(self, name: str, values: NDArray[np.float64]) -> None:
-        """Hold a physical parameter at a value, or change an attribute and all that the network makes of it."""
-        model = self.shared.model
-        if name in model.attribute_names:
-            self._attributes[:, model.attribute_names.index(name)] = values
+    def step(self, forcings: Any, time: float, outputs: Any) -> Any:
+        """Advance one step: network, parameters, physics, routing, each in place."""
+        if not self._is_bound:
             self._bind()
-            return
-        symbol = name.removeprefix("par")
-        self._overridden[symbol] = values.copy()
-        self._override(symbol, values)
+        kernels, lstm = self._kernels, self._lstm
+        if self.driver.forcing is not None:
+            forcings = self.driver.forcing(forcings.reshape(-1, self.size), time).reshape(-1)
+        self._flat_forcing[:] = forcings
+        if self._logarithmic:
+            lstm.forcing[:] = self._forcing
+            for i in self._logarithmic:
+                lstm.forcing[i] = np.log10(np.sqrt(lstm.forcing[i]) + 0.1)
+        self._values[-1] = self._forcing[0]
+        lstm.advance()
+        self._dynamic[:] = self._raw
+        kernels.scale(*self._scale_call)
+        kernels.physics(*self._physics_call)
+        kernels.total(*self._runoff_call)
+        kernels.route(*self._route_call)
+        kernels.total(*self._streamflow_call)
+        if outputs is not self._published:
+            # The component gives the same vector every time; its address is worth keeping.
+            self._published = outputs
+            self._publish_call = (*self._values_call, _address(outputs))
+        kernels.publish(*self._publish_call)
+        return outputs
 
 
-def check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
+class DeviceHBVStepper(HBVStepper):
+    """δHBV by torch on any device, one launch per operation; parameters as `HBVStepper`."""
+
+    backend = "torch"
+
+    def __init__(self, shared: SharedHBV, *args: Any, **kwargs: Any) -> None:
+        super().__init__(shared, *args, **kwargs)
+        self.device, self.dtype = shared.device, shared.dtype
+
+    def _take_catchments(self, catchments: Catchments) -> None:
+        static, hydrograph = catchments.static.clone(), catchments.hydrograph.clone()
+        self._catchments = catchments._replace(static=static, hydrograph=hydrograph)
+        self._scaling = self._to_tensor(self._unit_scaling())
+        if not self._is_bound:
+            self._factors_there = self._to_tensor(self._factors)
+            shape = (len(self.shared.names) + 1, self.size)
+            self._cumulative = torch.zeros(shape, dtype=torch.float64, device=self.device)
+            self._initial = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+            self._dynamic = self._scaling[0].clone()
+        else:
+            for name, values in self._overridden.items():
+                self._override(name, values)
+
+    def _take_state(self, state: HBVState) -> None:
+        self._state = HBVState(*(tensor.clone() for tensor in state))
+        under_way = state.under_way.double().sum((0, 1)) * self.shared.model.physics.dt
+        self._initial[:] = state.stores.double().mean(-1).sum(0) + under_way
+
+    def _arrays(self) -> dict[str, Any]:
+        return {
+            "stores": self._state.stores,
+            "under_way": self._state.under_way,
+            "network_hidden": self._state.h,
+            "network_cell": self._state.c,
+            "static_parameters": self._catchments.static,
+            "hydrograph": self._catchments.hydrograph,
+            "dynamic_scaling": self._scaling,
+            "cumulative": self._cumulative,
+            "initial_storage": self._initial,
+        }
+
+    def _dynamic_now(self) -> Any:
+        return self._dynamic
+
+    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
+        """Turn the inputs in force into the rows that are aggregated over the step."""
+        if self.driver.prepare is None:
+            return inputs
+        return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
+
+    def step(self, forcings: Any, time: float, outputs: Any) -> Any:
+        """Advance one step and return the outputs as a tensor on the device."""
+        self._bound()
+        rows = forcings.reshape(-1, self.size)
+        if self.driver.forcing is not None:
+            rows = self.driver.forcing(rows, time)
+        with torch.no_grad():
+            scaling = (self._scaling[0], self._scaling[1])
+            self._state, values, self._dynamic = self.shared.model.step_scaled(
+                self._state, rows[: len(FORCINGS)].t(), self._catchments, scaling
+            )
+            self._cumulative += torch.cat((values, rows[:1]))
+            return (values[torch.from_numpy(self._sources)] * self._factors_there).reshape(-1)
+
+
+def _address(array: NDArray[Any]) -> int:
+    return array.ctypes.data
+
+
+def _to_host(array: Any) -> NDArray[Any]:
+    return array if isinstance(array, np.ndarray) else np.asarray(array.detach().cpu().numpy())
+
+
+def _check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
     """Check that a state has the names, shapes and types of another.
 
     Raises
@@ -383,18 +572,3 @@ def check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, NDArra
             raise StateError(
                 f"the saved state's {name!r} is {found.dtype} {found.shape}; {array.dtype} {array.shape} is needed"
             )
-
-
-@cache
-def parameter_variables(model: DeltaHBV) -> dict[str, Variable]:
-    """Return the model's physical parameters and attributes as variables that can be set by name."""
-
-    def variable(p: Parameter) -> Variable:
-        name = p.published_name
-        return Variable(name, p.units, name, p.meaning, valid_range=(p.lower, p.upper))
-
-    physical = {p.published_name: variable(p) for p in model.physics.bounds()}
-    attributes = {
-        name: Variable(name, "1", name, "static attribute of the catchment") for name in model.attribute_names
-    }
-    return {**attributes, **physical}

@@ -1,7 +1,8 @@
-"""Machine code for elementwise torch functions: traced by torch, compiled by LLVM, run without either on the hot path.
+"""Machine code for elementwise torch functions: traced by torch, compiled by LLVM, called without either.
 
-A model's step is written once, as a pure torch function. torch traces it (and differentiates it), ``lowering`` turns the
-traced operations into LLVM instructions on vectors of lanes, and ``series`` wraps them into loops over time and catchments.
+A model's step is written once, as a pure torch function. torch traces it (and differentiates it), ``lowering``
+turns the traced operations into LLVM instructions on vectors of lanes, and ``series`` wraps them into loops over
+time and catchments.
 """
 
 from bmi_components.kernels.dense import Dense

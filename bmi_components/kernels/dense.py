@@ -75,9 +75,7 @@ done:
   ret void
 }}"""
     pointer = ctypes.c_void_p
-    return compile_function(
-        ir, "dense", [ctypes.c_int64, ctypes.c_int64, pointer, pointer, pointer, pointer]
-    )
+    return compile_function(ir, "dense", [ctypes.c_int64, ctypes.c_int64, pointer, pointer, pointer, pointer])
 
 
 class Dense:
@@ -93,7 +91,9 @@ class Dense:
         self.rows = self.blocks * _ROWS
         padded = np.zeros((self.rows, self.columns), weights.dtype)
         padded[:outputs] = weights
-        self.weights = np.ascontiguousarray(padded.reshape(self.blocks, _ROWS, self.columns).transpose(0, 2, 1))
+        self.weights = np.ascontiguousarray(
+            padded.reshape(self.blocks, _ROWS, self.columns).transpose(0, 2, 1)
+        )
         self.run = _kernel(str(weights.dtype))
 
     def pad(self, vector: NDArray[Any]) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -90,10 +91,12 @@ class Block:
             value = self.emit(f"call double @{name}({', '.join(scalars)})")
             if self.float_type == "float":
                 value = self.emit(f"fptrunc double {value} to float")
-            result = self.emit(
-                f"insertelement {self.vector} {result}, {self.float_type} {value}, i32 {lane}"
-            )
+            result = self.emit(f"insertelement {self.vector} {result}, {self.float_type} {value}, i32 {lane}")
         return result
+
+    def libm_unary(self, x: str, function: str) -> str:
+        """Call a C function of one argument."""
+        return self.libm(function, x)
 
     def polynomial(self, coefficients: Sequence[float], x: str) -> str:
         """Horner's scheme with fused multiply-adds."""
@@ -124,9 +127,7 @@ class Block:
         """Two to the power of x; 0 below -126, inf from 128."""
         if self.float_type == "double":
             return self.libm("exp2", x)
-        bounded = self.select(
-            self.compare("olt", x, self.constant(-126.0)), self.constant(-126.0), x
-        )
+        bounded = self.select(self.compare("olt", x, self.constant(-126.0)), self.constant(-126.0), x)
         bounded = self.select(
             self.compare("ogt", bounded, self.constant(127.0)), self.constant(127.0), bounded
         )
@@ -162,7 +163,9 @@ class Block:
     def sigmoid(self, x: str) -> str:
         """1 / (1 + exp(-x))."""
         one = self.constant(1.0)
-        return self.binary("fdiv", one, self.binary("fadd", one, self.exp(self.emit(f"fneg {self.vector} {x}"))))
+        return self.binary(
+            "fdiv", one, self.binary("fadd", one, self.exp(self.emit(f"fneg {self.vector} {x}")))
+        )
 
     def tanh(self, x: str) -> str:
         """Hyperbolic tangent: 1 - 2 / (exp(2x) + 1), and libm's in double."""
@@ -192,7 +195,7 @@ _UNARY: dict[str, Callable[[Block, str], str]] = {
     "neg": lambda b, x: b.emit(f"fneg {b.vector} {x}"),
     "reciprocal": lambda b, x: b.binary("fdiv", b.constant(1.0), x),
     "relu": lambda b, x: b.select(b.compare("olt", x, b.constant(0.0)), b.constant(0.0), x),
-    **{name: (lambda b, x, name=name: b.libm(name, x)) for name in _LIBM},
+    **{name: partial(Block.libm_unary, function=name) for name in _LIBM},
 }
 _IDENTITY = ("detach", "alias", "clone", "view_of", "lift_fresh_copy")
 

@@ -49,7 +49,7 @@ done:
 def publish(dtype: str) -> Any:
     """Return ``run(rows, outputs, n, values, cumulative, source, factor, published)`` on addresses.
 
-    ``values [rows, n]`` are added to ``cumulative [rows, n]`` (float64), and ``published [outputs, n]`` (float64) become
+    ``values [rows, n]`` are added to ``cumulative [rows, n]`` (float64); ``published [outputs, n]`` (float64) become
     ``factor [outputs, n]`` (float64) times the rows of ``values`` that ``source [outputs]`` (int64) names.
     """
     f = "float" if dtype == "float32" else "double"

@@ -43,9 +43,7 @@ class SeriesSignature:
     @property
     def arguments(self) -> int:
         """Number of scalars that one lane needs for a step."""
-        return (
-            len(self.stores) + len(self.static) + len(self.dynamic) + len(self.forcings) + len(self.sites)
-        )
+        return len(self.stores) + len(self.static) + len(self.dynamic) + len(self.forcings) + len(self.sites)
 
     def flat(self, *values: Tensor) -> tuple[Tensor, ...]:
         """Take the step's arguments in order (stores, static, dynamic, forcings, sites); return stores, outputs."""
@@ -99,7 +97,7 @@ class SeriesKernel:
         """Elements that ``adjoint`` needs to keep the stores of one vector of lanes through time."""
         return steps * len(self.signature.stores) * self._wide
 
-    # Emission: one function with a loop over blocks of catchments, in it the components, in it time ---------------------
+    # Emission: one function with a loop over blocks of catchments, in it the components, in it time --------
 
     def _module(self, graph: fx.Graph, pullback: fx.Graph | None) -> str:
         wide, components = self._wide, self.components
@@ -195,7 +193,9 @@ class _Loop:
 
     def _mean(self, block: Block, value: str, base: str, index: str, add: bool) -> None:
         """Store (or add) the sum of ``value`` over each catchment's lanes, over the number of components."""
-        self._total(block, block.binary("fmul", value, block.constant(1 / self.kernel.components)), base, index, add)
+        self._total(
+            block, block.binary("fmul", value, block.constant(1 / self.kernel.components)), base, index, add
+        )
 
     def _total(self, block: Block, value: str, base: str, index: str, add: bool) -> None:
         f, width = block.float_type, self.width
@@ -220,7 +220,8 @@ class _Loop:
         s = self.signature
         values = list(stores)
         values += [
-            self._load(block, "%static", self._row(block, str(i), "%lanes", lane)) for i in range(len(s.static))
+            self._load(block, "%static", self._row(block, str(i), "%lanes", lane))
+            for i in range(len(s.static))
         ]
         n = len(s.dynamic)
         values += [

@@ -38,7 +38,7 @@ def trace_pullback(function: ElementwiseFunction, arguments: int, results: int) 
     """Trace the vector-Jacobian product: ``(*arguments, *cotangents) -> cotangents of the arguments``."""
 
     def pullback(*values: Tensor) -> tuple[Tensor, ...]:
-        _, pull = vjp(lambda *x: tuple(function(*x)), *values[:arguments])
+        pull = vjp(lambda *x: tuple(function(*x)), *values[:arguments])[1]
         return tuple(pull(tuple(values[arguments:])))
 
     return _graph(pullback, _examples(arguments + results))

@@ -1,0 +1,1 @@
+"""The differentiable HBV family: physics, routing, parameter networks, and the DeltaHBV component."""
