@@ -28,6 +28,7 @@ from bmi_components.protocols import HiddenVariable, MassBalance, Parameter, Sta
 from bmi_components.run import Run
 from bmi_components.snapshot import Snapshot
 from bmi_components.stepper import Stepper
+from bmi_components.variables import Variable
 
 __all__ = ["Component"]
 
@@ -90,6 +91,12 @@ class Component(bmipy.Bmi):
     def read_settings(self, path: Path) -> Any:
         """Read the configuration file; override to accept another project's dialect too."""
         return config.load(path, self.settings_type)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """The published variables by name: inputs, then outputs."""
+        layout = self._open_run("variables").layout
+        return {**layout.inputs, **layout.outputs}
 
     # ---------------------------------------------------------------- control
 

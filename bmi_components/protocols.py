@@ -200,11 +200,11 @@ class StateExchange:
         StateError
             If they are not as many as announced, damaged, or another component's; nothing has changed then.
         """
-        if self.expected is not None and data.size != self.expected:
-            raise StateError(f"the saved state has {data.size} bytes, but {self.expected} were announced")
+        announced, self.expected = self.expected, None
+        if announced is not None and data.size != announced:
+            raise StateError(f"the saved state has {data.size} bytes, but {announced} were announced")
         source = "the state to restore"
         self._run.restore(Snapshot.from_bytes(data.tobytes(), source), self._component, source)
-        self.expected = None
 
 
 class _Trigger(HiddenVariable):

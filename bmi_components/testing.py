@@ -125,17 +125,23 @@ def check_component(
     ContractError
         With one sentence per broken promise.
     """
-    kit = _Kit(
-        component,
-        str(config_file),
-        forcing or {},
-        parameters or {},
-        steps,
-        parts,
-        parts_tolerance,
-        mass_tolerance,
-        seed,
-    )
+    name = getattr(component, "__name__", str(component))
+    try:
+        kit = _Kit(
+            component,
+            str(config_file),
+            forcing or {},
+            parameters or {},
+            steps,
+            parts,
+            parts_tolerance,
+            mass_tolerance,
+            seed,
+        )
+    except Exception as error:
+        raise ContractError(
+            f"{name} does not open with sound variables: {type(error).__name__}: {error}"
+        ) from error
     broken: list[str] = []
     for check in _CHECKS:
         try:
@@ -146,7 +152,6 @@ def check_component(
             what = check.__name__.removeprefix("_check_").replace("_", " ")
             broken.append(f"{what}: {type(error).__name__} was raised: {error}")
     if broken:
-        name = getattr(component, "__name__", str(component))
         raise ContractError(
             f"{name} breaks {len(broken)} promise(s):\n" + "\n".join(f"- {sentence}" for sentence in broken)
         )
@@ -569,8 +574,7 @@ def _check_update_until(kit: _Kit) -> None:
 
 def _reported_values(kit: _Kit, model: Any) -> tuple[str, ...]:
     """Outputs that are values at a time; amounts over an update (depths) depend on how time is cut."""
-    amounts = getattr(getattr(getattr(model, "_run", None), "layout", None), "outputs", {})
-    return tuple(name for name in kit.outputs if not (name in amounts and amounts[name].per_update))
+    return tuple(name for name in kit.outputs if not _says(model, name, "per_update"))
 
 
 def _check_bad_forcing(kit: _Kit) -> None:
@@ -607,8 +611,12 @@ def _check_bad_forcing(kit: _Kit) -> None:
 
 
 def _nan_is_data(model: Any, name: str) -> bool:
-    inputs = getattr(getattr(getattr(model, "_run", None), "layout", None), "inputs", {})
-    return bool(name in inputs and inputs[name].nan_is_data)
+    return _says(model, name, "nan_is_data")
+
+
+def _says(model: Any, name: str, flag: str) -> bool:
+    """What our components say about a variable; those of others say nothing, which means no."""
+    return bool(getattr(getattr(model, "variables", {}).get(name), flag, False))
 
 
 def _check_isolation(kit: _Kit) -> None:
