@@ -220,7 +220,7 @@ class DeltaHBV(nn.Module):
                 )
         return tuple(self.attribute_names.index(wanted[site]) for site in self.physics.sites)
 
-    # Making and keeping models ----------------------------------------------------------------------------------------------
+    # Making and keeping models --------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -330,7 +330,7 @@ class DeltaHBV(nn.Module):
             weights={k: v.detach().cpu().numpy().copy() for k, v in self.network.state_dict().items()},
         )
 
-    # Parameters ----------------------------------------------------------------------------------------------
+    # Parameters -----------------------------------------------------------------------------------
 
     def standardise_attributes(self, attributes: Tensor) -> Tensor:
         """Standardise the attributes that the network reads of ``[catchment, attribute]``; NaN becomes the mean."""
@@ -419,7 +419,7 @@ class DeltaHBV(nn.Module):
         site = attributes[:, list(self._site_columns)].t().contiguous()
         return Catchments(features, static, hydrograph, site)
 
-    # Running ----------------------------------------------------------------------------------------------
+    # Running --------------------------------------------------------------------------------------
 
     @property
     def reads_static_parameters_from_weather(self) -> bool:

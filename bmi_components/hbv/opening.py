@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from bmi_components.errors import BundleError, ConfigurationError, DeviceError
-from bmi_components.hbv.driver import SECONDS_PER_DAY, make_driver
+from bmi_components.forcing.readers import read_forcing
+from bmi_components.hbv.driver import SECONDS_PER_DAY, Driver, make_driver
 from bmi_components.hbv.physics import FORCINGS
 from bmi_components.hbv.settings import Catchment, DeltaHBVSettings, WarmUp, read_catchments
 from bmi_components.hbv.stepper import (
@@ -25,6 +27,8 @@ from bmi_components.hbv.stepper import (
 from bmi_components.importers import load_model
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import CATALOGUE, variable
+
+Vector = NDArray[np.float64]
 
 __all__ = ["MODEL_PATH_VARIABLE", "open_stepper"]
 
@@ -72,21 +76,21 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
         longitude=_column(catchments, "longitude"),
         area=_column(catchments, "area_km2"),
     )
-    driver = make_driver(
+    how = (
         settings.potential_evapotranspiration,
         settings.inputs == "nextgen",
         bundle.time_step,
         site.latitude,
         settings.start_time,
-        None if on_host else settings.device,
     )
+    driver = make_driver(*how)
     stepper = (HostHBVStepper if on_host else DeviceHBVStepper)(
         shared,
         _attributes(bundle, catchments),
         site,
-        driver,
+        driver if on_host else make_driver(*how, settings.device),
         _outputs(settings, site),
-        _record(settings, bundle, catchments),
+        _record(settings, bundle, catchments, driver),
         keep_state=settings.warm_up is not None and settings.warm_up.keep_state,
     )
     for name, value in settings.parameters.items():
@@ -126,13 +130,13 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def _column(catchments: Sequence[Catchment], key: str) -> NDArray[np.float64]:
+def _column(catchments: Sequence[Catchment], key: str) -> Vector:
     return np.array(
         [np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64
     )
 
 
-def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> NDArray[np.float64]:
+def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> Vector:
     """Return ``[catchment, attribute]`` in the order of the model; attributes it does not use are passed over."""
     names = [a.name for a in bundle.attributes]
     table = np.empty((len(catchments), len(names)))
@@ -164,13 +168,15 @@ def _outputs(settings: DeltaHBVSettings, site: Site) -> list[OutputVariable]:
 
 
 def _record(
-    settings: DeltaHBVSettings, bundle: TrainedModel, catchments: Sequence[Catchment]
-) -> NDArray[np.float64] | None:
+    settings: DeltaHBVSettings, bundle: TrainedModel, catchments: Sequence[Catchment], driver: Driver
+) -> Vector | None:
     """Return the weather before the start, ``[time, catchment, 3]``: a record, or a year of monthly means."""
     if settings.warm_up is not None and settings.climatology is not None:
         raise ConfigurationError("give either 'warm_up' or 'climatology', not both")
     if settings.warm_up is not None:
-        return _read_warm_up(settings.warm_up, [c.id for c in catchments])
+        return _read_warm_up(
+            settings.warm_up, driver, [c.id for c in catchments], bundle.time_step, settings.start_time
+        )
     if settings.climatology is not None:
         steps = int(SECONDS_PER_DAY / bundle.time_step)
         year = np.stack(
@@ -185,10 +191,40 @@ def _record(
     return None
 
 
-def _read_warm_up(warm_up: WarmUp, ids: Sequence[str]) -> NDArray[np.float64]:
-    """Read the record of the configured catchments, in their order."""
-    from bmi_components.forcing.readers import read_forcing
+def _read_warm_up(
+    warm_up: WarmUp,
+    driver: Driver,
+    ids: Sequence[str],
+    time_step: float,
+    start_time: datetime.datetime | None,
+) -> Vector:
+    """Read a record of the component's inputs and turn it into the model's forcing, ``[time, catchment, 3]``."""
+    record = read_forcing(warm_up, driver.inputs).select(ids)
+    parts = time_step / record.time_step
+    if parts < 1 or parts != int(parts):
+        raise ConfigurationError(
+            f"warm_up: the record has steps of {record.time_step} s, which do not make up the model's {time_step:g} s"
+        )
+    inputs = np.stack([record.values[v.symbol] for v in driver.inputs], axis=1)
+    if driver.prepare is not None:
+        inputs = np.stack([driver.prepare(rows, float(record.time_step)) for rows in inputs])
+    steps = len(inputs) // int(parts)
+    if steps == 0:
+        raise ConfigurationError(
+            f"warm_up: the record is shorter than one step of the model ({time_step:g} s)"
+        )
+    # A record that does not divide loses its oldest part, so that it ends where the run starts.
+    inputs = inputs[len(inputs) - steps * int(parts) :].reshape(steps, int(parts), *inputs.shape[1:])
+    rows = np.stack(
+        [_AGGREGATE[how](inputs[:, :, i], 1) for i, how in enumerate(driver.aggregations)], axis=1
+    )
+    if driver.forcing is not None:
+        if start_time is None:
+            raise ConfigurationError("warm_up: start_time is needed to know the dates of the record")
+        seconds = (record.time - np.datetime64(start_time.replace(tzinfo=None), "s")).astype(float)
+        first = seconds[len(seconds) - steps * int(parts) :: int(parts)]
+        rows = np.stack([driver.forcing(row, time) for row, time in zip(rows, first, strict=True)])
+    return rows.transpose(0, 2, 1)
 
-    forcing = read_forcing(warm_up.forcing, [variable(name) for name in FORCINGS])
-    forcing = forcing.select(ids, warm_up.start, warm_up.end)
-    return np.stack([forcing.values[name] for name in FORCINGS], axis=-1)
+
+_AGGREGATE: dict[str, Callable[..., Vector]] = {"mean": np.mean, "min": np.min, "max": np.max, "last": lambda values, axis: values[:, -1]}

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from bmi_components.config import Settings
 from bmi_components.errors import ConfigurationError
+from bmi_components.forcing.source import ForcingSource
 
 __all__ = ["Catchment", "Climatology", "DeltaHBVSettings", "WarmUp", "from_nextgen", "read_catchments"]
 
@@ -28,13 +29,12 @@ class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     longitude: float | None = None
 
 
-class WarmUp(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A record of weather before the start: fixes the static parameters of 1.x models and fills the stores."""
+class WarmUp(ForcingSource, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A record of the component's inputs before the start: fixes the static parameters of 1.x, fills the stores."""
 
-    forcing: Path
-    start: str | None = None
-    end: str | None = None
-    keep_state: bool = True
+    keep_state: Annotated[
+        bool, Meta(description="Whether stores and memory start as the record leaves them, or empty.")
+    ] = True
 
 
 class Climatology(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -78,7 +78,8 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
     warm_up: Annotated[
         WarmUp | None,
         Meta(
-            description="Record before the start (forcing, start, end, keep_state); 1.x models need this or climatology."
+            description="Record of the inputs before the start, a forcing source (kind, path, ...) with keep_state; "
+            "1.x models need this or climatology."
         ),
     ] = None
     climatology: Annotated[

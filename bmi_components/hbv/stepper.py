@@ -200,7 +200,7 @@ class HBVStepper(Stepper):
         )
         self._is_bound = False
 
-    # What host and device do differently ----------------------------------------------------------------------------------------------
+    # What host and device do differently ----------------------------------------------------------
 
     @abc.abstractmethod
     def _take_catchments(self, catchments: Catchments) -> None:
@@ -218,7 +218,7 @@ class HBVStepper(Stepper):
     def _dynamic_now(self) -> Any:
         """Dynamic parameters of the latest step, ``[parameter, catchment, component]``."""
 
-    # Binding ----------------------------------------------------------------------------------------------
+    # Binding --------------------------------------------------------------------------------------
 
     def _to_tensor(self, array: NDArray[Any]) -> Tensor:
         model = self.shared.model
@@ -260,7 +260,7 @@ class HBVStepper(Stepper):
             values[self.shared.names.index(name)] = store.mean(-1)
         outputs.reshape(self._factors.shape)[:] = values[self._sources] * self._factors
 
-    # State ----------------------------------------------------------------------------------------------
+    # State ----------------------------------------------------------------------------------------
 
     def read_state(self) -> dict[str, NDArray[Any]]:
         """Copy stores, water under way, the network's memory, the parameters in force and the cumulative balance."""
@@ -278,7 +278,7 @@ class HBVStepper(Stepper):
                 values if isinstance(array, np.ndarray) else torch.from_numpy(np.array(values)).to(array)
             )
 
-    # Parameters ----------------------------------------------------------------------------------------------
+    # Parameters -----------------------------------------------------------------------------------
 
     def get_parameter(self, name: str) -> Vector:
         """Return the mean over the components, or an attribute; a dynamic parameter as of the latest step."""
@@ -331,7 +331,7 @@ class HBVStepper(Stepper):
         shape = (2, len(low), self.size, model.hyperparameters.components)
         return np.broadcast_to(np.stack([low, width])[:, :, None, None], shape).astype(self.shared.dtype)
 
-    # Water ----------------------------------------------------------------------------------------------
+    # Water ----------------------------------------------------------------------------------------
 
     def balance(self) -> Vector:
         """Return the water that came, left, is stored and was lost since the start, mm, ``[4, catchment]``.
