@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from bmi_components.config import read_yaml
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.caravan import CAMELS_ATTRIBUTES, CARAVAN_FORCING
 
@@ -148,10 +149,8 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     try:
-        recipe = msgspec.yaml.decode(path.read_bytes(), type=Recipe)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"the recipe {path} does not exist") from error
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        recipe = msgspec.convert(read_yaml(path), Recipe)
+    except msgspec.ValidationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     data = Path(os.path.expandvars(recipe.data.path)).expanduser()
     if "$" in str(data):
