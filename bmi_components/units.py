@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bmi_components.errors import UnitsError
 
-__all__ = ["Conversion", "converter"]
+__all__ = ["Conversion", "converter", "convertible"]
 
 _Value = TypeVar("_Value", bound=Any)
 
@@ -51,6 +51,15 @@ def converter(source: str, target: str) -> Conversion:
     # UDUNITS gives the two ends of a unit step; far from zero their difference loses digits, so use a long lever.
     lever = float(source_unit.convert(2.0**20, target_unit))
     return Conversion(_tidy((lever - zero) / 2.0**20), zero)
+
+
+def convertible(source: str, target: str) -> bool:
+    """Whether both are units, and measure the same thing."""
+    try:
+        converter(source, target)
+    except UnitsError:
+        return False
+    return True
 
 
 def _tidy(scale: float) -> float:

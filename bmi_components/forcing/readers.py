@@ -28,7 +28,7 @@ from bmi_components.forcing.series import (
 )
 from bmi_components.forcing.source import ForcingSource
 from bmi_components.forcing.table import CsvFile, Table, csv_header, open_netcdf, read_csv, stack_csv
-from bmi_components.units import converter
+from bmi_components.units import converter, convertible
 from bmi_components.variables import CATALOGUE, Variable
 
 __all__ = ["ForcingSource", "read_forcing"]
@@ -264,25 +264,17 @@ def _convert(
         If the units do not convert.
     """
     attempts = [(units, 1.0)]
-    if _converts(variable.units, "mm s-1"):
+    if convertible(variable.units, "mm s-1"):
         attempts += [(f"({units}) / ({step} s)", 1.0)]
         attempts += [(f"({units}) / (kg m-2) mm", 1.0), (f"({units}) / (kg m-2) mm / ({step} s)", 1.0)]
     for attempt, factor in attempts:
-        if _converts(attempt, variable.units):
+        if convertible(attempt, variable.units):
             return np.asarray(converter(attempt, variable.units)(values) * factor, dtype=np.float64)
     try:
         converter(units, variable.units)
     except UnitsError as error:
         raise UnitsError(f"{where}: {error}") from None
     raise UnitsError(f"{where}: units {units!r} do not convert to {variable.units!r}")
-
-
-def _converts(source: str, target: str) -> bool:
-    try:
-        converter(source, target)
-    except UnitsError:
-        return False
-    return True
 
 
 def _rows(time: Times, step: int, start: str | None, end: str | None, source: str) -> slice:
