@@ -61,7 +61,7 @@ def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[i
         right.spines["top"].set_visible(False)
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
-    axes.legend(handles, labels, frameon=False, loc="lower left" if validations else "upper right")
+    axes.legend(handles, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     _save(figure, path)
 
 
@@ -182,12 +182,12 @@ def plot_hydrographs(
 
 
 def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Mean of the last ``width`` values that are not NaN, at every position."""
+    """Mean of the ``width`` values around each position, fewer at the ends; NaN is left out."""
     known = np.isfinite(values)
     total = np.concatenate(([0.0], np.cumsum(np.where(known, values, 0.0))))
     count = np.concatenate(([0], np.cumsum(known)))
-    first = np.maximum(np.arange(1, values.size + 1) - width, 0)
-    last = np.arange(1, values.size + 1)
+    first = np.maximum(np.arange(values.size) - width // 2, 0)
+    last = np.minimum(np.arange(values.size) - width // 2 + width, values.size)
     counted = count[last] - count[first]
     return (total[last] - total[first]) / np.where(counted > 0, counted, np.nan)
 
