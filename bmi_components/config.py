@@ -6,7 +6,7 @@ import datetime
 import difflib
 import functools
 import re
-import typing
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -58,6 +58,14 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
         ),
     ] = "hold"
 
+    run: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="What `bmi-components run` does with the component: forcing, period, output. Components and "
+            "coupling frameworks pass it over."
+        ),
+    ] = None
+
     @property
     def duration(self) -> float | None:
         """Seconds from ``start_time`` to ``end_time``; None if the run has no end."""
@@ -92,22 +100,7 @@ def convert(values: Mapping[str, Any], settings_type: type[SettingsT], source: P
     ConfigurationError
         Naming the file, the key, and what would be right.
     """
-    schema = _schema(settings_type)
-    for key in values:
-        if key not in schema:
-            raise ConfigurationError(f"{source}: unknown key {key!r}; {_nearest(key, schema)}")
-    for key, field in schema.items():
-        if field.required and key not in values:
-            meaning = f" ({field.description})" if field.description else ""
-            raise ConfigurationError(f"{source}: the key {key!r} is missing{meaning}")
-    prepared = dict(values)
-    for key, field in schema.items():
-        if field.is_time and isinstance(prepared.get(key), (str, int)):
-            try:
-                prepared[key] = parse_time(str(prepared[key]))
-            except ValueError as error:
-                raise ConfigurationError(f"{source}: key {key!r}: {error}") from None
-
+    prepared = _prepare(values, settings_type, source, "")
     folder = source.parent
 
     def decode(wanted: type, value: Any) -> Any:
@@ -118,7 +111,9 @@ def convert(values: Mapping[str, Any], settings_type: type[SettingsT], source: P
     try:
         return msgspec.convert(prepared, settings_type, dec_hook=decode)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{source}: {_plainly(str(error), prepared, schema)}") from None
+        raise ConfigurationError(
+            f"{source}: {_plainly(str(error), prepared, _schema(settings_type))}"
+        ) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -153,6 +148,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+_COMPACT_FORMS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M"}
+
+
 def parse_time(text: str) -> datetime.datetime:
     """Read a date in any of the forms that hydrologists' files use: ISO 8601, ``2020/01/01 00``, ``2020010112``.
 
@@ -164,16 +162,19 @@ def parse_time(text: str) -> datetime.datetime:
         If it is none of them.
     """
     cleaned = text.strip().replace("/", "-")
+    forms = (
+        [_COMPACT_FORMS.get(len(cleaned), "")]
+        if cleaned.isdigit()
+        else ["", "%Y-%m-%d %H", "%Y-%m-%d_%H:%M:%S"]
+    )
     moment = None
-    try:
-        moment = datetime.datetime.fromisoformat(cleaned)
-    except ValueError:
-        for form in ("%Y-%m-%d %H", "%Y-%m-%d_%H:%M:%S", "%Y%m%d%H%M", "%Y%m%d%H"):
-            try:
-                moment = datetime.datetime.strptime(cleaned, form)
-                break
-            except ValueError:
-                continue
+    for form in forms:
+        try:
+            read = datetime.datetime
+            moment = read.strptime(cleaned, form) if form else read.fromisoformat(cleaned)
+            break
+        except ValueError:
+            continue
     if moment is None:
         raise ValueError(f"{text!r} is not a date; write it as 2020-01-31 or 2020-01-31 12:00:00")
     if moment.tzinfo is not None:
@@ -195,6 +196,39 @@ def describe(settings_type: type[msgspec.Struct]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def _prepare(
+    values: Mapping[str, Any], struct: type[msgspec.Struct], source: Path, place: str
+) -> dict[str, Any]:
+    """Refuse unknown and missing keys, and read dates, at every level; ``place`` is the key that holds them."""
+    schema = _schema(struct)
+    for key in values:
+        if key not in schema:
+            raise ConfigurationError(f"{source}: unknown key {place + key!r}; {_nearest(key, schema)}")
+    prepared = dict(values)
+    for key, field in schema.items():
+        if key not in values:
+            if field.required:
+                meaning = f" ({field.description})" if field.description else ""
+                raise ConfigurationError(f"{source}: the key {place + key!r} is missing{meaning}")
+            continue
+        value = values[key]
+        if field.is_time and isinstance(value, (str, int)) and not isinstance(value, bool):
+            try:
+                prepared[key] = parse_time(str(value))
+            except ValueError as error:
+                raise ConfigurationError(f"{source}: key {place + key!r}: {error}") from None
+        elif field.struct is not None and isinstance(value, Mapping):
+            prepared[key] = _prepare(value, field.struct, source, f"{place}{key}.")
+        elif field.struct is not None and isinstance(value, list):
+            prepared[key] = [
+                _prepare(item, field.struct, source, f"{place}{key}[{index}].")
+                if isinstance(item, Mapping)
+                else item
+                for index, item in enumerate(value)
+            ]
+    return prepared
+
+
 class _Field(msgspec.Struct, frozen=True):
     """What the conversion needs to know of one key."""
 
@@ -202,6 +236,7 @@ class _Field(msgspec.Struct, frozen=True):
     is_time: bool
     description: str
     choices: tuple[Any, ...]
+    struct: type[msgspec.Struct] | None
 
 
 @functools.lru_cache(maxsize=64)
@@ -218,8 +253,24 @@ def _schema(settings_type: type[msgspec.Struct]) -> dict[str, _Field]:
             choices=tuple(
                 choice for part in parts if get_origin(part) is Literal for choice in get_args(part)
             ),
+            struct=_inner_struct(parts),
         )
     return fields
+
+
+def _inner_struct(parts: list[Any]) -> type[msgspec.Struct] | None:
+    """Return the one settings class that a key (or each item of its list) holds, if that is what it holds."""
+    members = [
+        member
+        for part in parts
+        for member in (
+            _parts(get_args(part)[0]) if get_origin(part) in (list, tuple) and get_args(part) else [part]
+        )
+    ]
+    structs = [
+        member for member in members if isinstance(member, type) and issubclass(member, msgspec.Struct)
+    ]
+    return structs[0] if len(structs) == 1 and structs[0].__struct_config__.tag is None else None
 
 
 def _parts(annotation: Any) -> list[Any]:
@@ -228,11 +279,7 @@ def _parts(annotation: Any) -> list[Any]:
     if origin is Annotated:
         inner, *extras = get_args(annotation)
         return [*_parts(inner), *extras]
-    if (
-        origin is Union
-        or origin is getattr(typing, "UnionType", None)
-        or str(origin) == "<class 'types.UnionType'>"
-    ):
+    if origin is Union or origin is types.UnionType:
         return [part for member in get_args(annotation) for part in _parts(member)]
     return [annotation]
 
@@ -268,19 +315,20 @@ _INTEGER = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _INFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z")
 _NOT_A_NUMBER = frozenset((".nan", ".NaN", ".NAN"))
-_STANDARD_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge", "map", "seq")
+)
 
 
 def _build(node: Any, source: Path) -> Any:
     """Turn a composed node into dicts, lists and scalars."""
+    if node.tag not in _PLAIN_TAGS:
+        raise _refusal(node, source, f"the tag {node.tag!r} is not supported")
     if isinstance(node, yaml.ScalarNode):
-        if not node.tag.startswith(_STANDARD_TAG):
-            raise _refusal(node, source, f"the tag {node.tag!r} is not supported")
         return node.value if node.style else _scalar(node.value)  # plain is None, or "" from libyaml
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, source) for item in node.value]
-    if not node.tag.startswith(_STANDARD_TAG):
-        raise _refusal(node, source, f"the tag {node.tag!r} is not supported")
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):

@@ -51,7 +51,6 @@ class Snapshot:
         """Serialise; equal snapshots give equal bytes."""
         arrays = {name: np.ascontiguousarray(self.arrays[name]) for name in sorted(self.arrays)}
         labels = {
-            "format": _FORMAT,
             "version": _VERSION,
             "component": self.component,
             "identity": self.identity,
@@ -59,7 +58,8 @@ class Snapshot:
             "time": self.time.hex(),
         }
         labels["sha256"] = _digest(labels, arrays)
-        return bytes(safetensors.numpy.save(arrays, metadata=labels))
+        # One entry, since safetensors writes several in random order.
+        return bytes(safetensors.numpy.save(arrays, metadata={_FORMAT: json.dumps(labels)}))
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> Snapshot:
@@ -73,12 +73,13 @@ class Snapshot:
         try:
             arrays = safetensors.numpy.load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            labels = header.get("__metadata__") or {}
+            entry = (header.get("__metadata__") or {}).get(_FORMAT)
+            labels = None if entry is None else json.loads(entry)
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError):
             raise StateError(
                 f"{source} is not a saved state, or is damaged: it is not a whole safetensors file"
             ) from None
-        if labels.get("format") != _FORMAT:
+        if not isinstance(labels, dict):
             raise StateError(f"{source} is a safetensors file, but not a state saved by a component")
         if labels.get("version") != _VERSION:
             raise StateError(
