@@ -101,6 +101,20 @@ class MultiTimescaleHBV(nn.Module):
         h_transfer, c_transfer = _linear(bundle, "h_transfer"), _linear(bundle, "c_transfer")
         return cls(daily, hourly, h_transfer, c_transfer, hp.get("window") or 168).eval()
 
+    def bind(self, attributes: Tensor, hidden: Tensor | None = None) -> Catchments:
+        """Fix what does not vary with time: the hourly model takes the daily one's static parameters where it can.
+
+        Only the parameters that the daily physics lacks (F0, ALPHA, KS) come from the hourly branch; the golden run
+        ``hbv2_mts`` shows it.
+        """
+        daily, hourly = self.daily.bind(attributes, None), self.hourly.bind(attributes, None)
+        by_day = {p.symbol: i for i, p in enumerate(self.daily.static_bounds)}
+        static = [
+            daily.static[by_day[p.symbol]] if p.symbol in by_day else hourly.static[i]
+            for i, p in enumerate(self.hourly.static_bounds)
+        ]
+        return hourly._replace(static=torch.stack(static))
+
     def warm_up(self, forcing: Tensor, attributes: Tensor) -> tuple[Catchments, HBVState]:
         """Bring the hourly model to the end of an hourly record ``[hour, catchment, 3]``.
 
@@ -121,7 +135,7 @@ class MultiTimescaleHBV(nn.Module):
         first = hours - self.window - days * HOURS
         by_day = forcing[first : hours - self.window].reshape(days, HOURS, *forcing.shape[1:]).mean(1)
         _, before = self.daily.warm_up(by_day, attributes)
-        catchments = self.hourly.bind(attributes, None)
+        catchments = self.bind(attributes)
         state = self.hand_over(before, self.hourly.initial_state(forcing.shape[1]))
         state, _ = self.hourly.simulate(state, forcing[hours - self.window :], catchments)
         return catchments, state

@@ -227,4 +227,9 @@ def _read_warm_up(
     return rows.transpose(0, 2, 1)
 
 
-_AGGREGATE: dict[str, Callable[..., Vector]] = {"mean": np.mean, "min": np.min, "max": np.max, "last": lambda values, axis: values[:, -1]}
+_AGGREGATE: dict[str, Callable[..., Vector]] = {
+    "mean": np.mean,
+    "min": np.min,
+    "max": np.max,
+    "last": lambda values, axis: values[:, -1],
+}

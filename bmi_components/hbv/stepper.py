@@ -232,7 +232,7 @@ class HBVStepper(Stepper):
             if self._record is not None:
                 catchments, state = self.shared.whole.warm_up(self._to_tensor(self._record), attributes)
             else:
-                catchments = self.shared.model.bind(attributes, None)
+                catchments = self.shared.whole.bind(attributes, None)
         self._take_catchments(catchments)
         if not self._is_bound:
             fresh = (
