@@ -131,7 +131,7 @@ def _draw(figure: Figure, series: Sequence[_Series], title: str, total: int) -> 
         list(handles.values()),
         list(handles),
         loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
+        bbox_to_anchor=(1.0, 1.12),
         ncols=len(handles),
         frameon=False,
         columnspacing=1.4,

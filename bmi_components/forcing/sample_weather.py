@@ -14,7 +14,8 @@ Each climate is a table that a climate station publishes. From it, per day:
 * potential evapotranspiration: Oudin's, from temperature and latitude.
 
 Catchments of one climate share their weather for the larger part (a correlation of 0.8), those of different
-climates do not. The same seed gives the same series, whichever other catchments or how many years are asked for.
+climates do not. A year's weather depends on the seed, the place and the year only: not on the period or on the other
+catchments that are asked for, so that a warm-up record and a run fit together.
 
 References: Richardson (1981), Water Resour. Res. 17(1), for the daily scheme; FAO-56 (eq. 28) for hourly radiation;
 Brutsaert (1975), Water Resour. Res. 11(5), for longwave radiation from clear skies. The climates are rounded monthly
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from types import MappingProxyType
@@ -34,7 +35,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from bmi_components.errors import UnknownNameError
+from bmi_components.errors import ForcingError, UnknownNameError
 from bmi_components.forcing.evaporation import day_of_year, oudin
 from bmi_components.forcing.series import DAY, HOUR, Forcing, Times, last_moment, moment
 from bmi_components.variables import variable
@@ -241,23 +242,7 @@ def daily_weather(
     catchments
         Places; those of the same climate share most of their weather.
     """
-    time = _axis(start, end, DAY)
-    days = _days(time, seed, catchments)
-    latitude = np.array([catchment.latitude for catchment in catchments])
-    return Forcing(
-        time=time,
-        time_step=DAY,
-        catchments=tuple(catchment.id for catchment in catchments),
-        variables=tuple(
-            variable(symbol) for symbol in ("precipitation", "temperature", "potential_evapotranspiration")
-        ),
-        values={
-            "precipitation": days.precipitation,
-            "temperature": days.temperature,
-            "potential_evapotranspiration": oudin(days.temperature, latitude, time),
-        },
-        source=f"sample weather (seed {seed})",
-    )
+    return _collect(_daily_year, start, end, DAY, seed, catchments)
 
 
 def hourly_weather(
@@ -276,10 +261,57 @@ def hourly_weather(
     seed, catchments
         As in ``daily_weather``.
     """
-    time = _axis(start, end, HOUR)
-    dates = time[::24]
-    days = _days(dates, seed, catchments)
-    generators = [_generator(seed, catchment.id, "hourly") for catchment in catchments]
+    return _collect(_hourly_year, start, end, HOUR, seed, catchments)
+
+
+_Year = Callable[[int, int, Sequence[SampleCatchment]], dict[str, Array]]
+"""``make(year, seed, catchments)`` returns arrays ``[time, catchment]`` over a calendar year, by symbol."""
+
+
+def _collect(
+    make: _Year, start: str, end: str, time_step: int, seed: int, catchments: Sequence[SampleCatchment]
+) -> Forcing:
+    """Make the calendar years of a period and cut the period out."""
+    first, last = moment(start), last_moment(end, time_step)
+    if last < first:
+        raise ForcingError(f"the period of the sample weather ends ({end}) before it starts ({start})")
+    years = range(first.astype(object).year, last.astype(object).year + 1)
+    parts = [make(year, seed, catchments) for year in years]
+    return Forcing(
+        time=np.arange(_new_year(years[0]), _new_year(years[-1] + 1), np.timedelta64(time_step, "s")),
+        time_step=time_step,
+        catchments=tuple(catchment.id for catchment in catchments),
+        variables=tuple(
+            variable(symbol, _HOURLY_UNITS.get(symbol) if time_step == HOUR else None) for symbol in parts[0]
+        ),
+        values={symbol: np.concatenate([part[symbol] for part in parts]) for symbol in parts[0]},
+        source=f"{'hourly ' if time_step == HOUR else ''}sample weather (seed {seed})",
+    ).select(start=start, end=end)
+
+
+_HOURLY_UNITS = {"precipitation": "mm s-1", "temperature": "K"}
+
+
+def _new_year(year: int) -> np.datetime64:
+    return np.datetime64(f"{year:04d}-01-01T00:00:00", "s")
+
+
+def _daily_year(year: int, seed: int, catchments: Sequence[SampleCatchment]) -> dict[str, Array]:
+    """Generate precipitation, temperature and potential evapotranspiration, each ``[day, catchment]``."""
+    days = _days(year, seed, catchments)
+    latitude = np.array([catchment.latitude for catchment in catchments])
+    return {
+        "precipitation": days.precipitation,
+        "temperature": days.temperature,
+        "potential_evapotranspiration": oudin(days.temperature, latitude, days.dates),
+    }
+
+
+def _hourly_year(year: int, seed: int, catchments: Sequence[SampleCatchment]) -> dict[str, Array]:
+    """Generate the AORC variables, each ``[hour, catchment]``."""
+    days = _days(year, seed, catchments)
+    dates = days.dates
+    generators = [_generator(seed, str(year), catchment.id, "hourly") for catchment in catchments]
     longitude = np.array([catchment.longitude for catchment in catchments])
     latitude = np.array([catchment.latitude for catchment in catchments])
     height = np.array([catchment.elevation for catchment in catchments])
@@ -300,7 +332,7 @@ def hourly_weather(
     clear_emissivity = 1.24 * (0.01 * vapour / kelvin) ** (1.0 / 7.0)
     longwave = np.minimum(clear_emissivity * (1.0 + 0.22 * cloud**2), 1.0) * 5.670374e-8 * kelvin**4
     wind_x, wind_y = (
-        np.stack([_breeze(generator, time.size, mean) for generator in generators], axis=1)
+        np.stack([_breeze(generator, 24 * dates.size, mean) for generator in generators], axis=1)
         for mean in (2.0, 0.0)
     )
     values = {
@@ -313,30 +345,17 @@ def hourly_weather(
         "wind_x": wind_x,
         "wind_y": wind_y,
     }
-    units = {"precipitation": "mm s-1", "temperature": "K"}
-    return Forcing(
-        time=time,
-        time_step=HOUR,
-        catchments=tuple(catchment.id for catchment in catchments),
-        variables=tuple(variable(symbol, units.get(symbol)) for symbol in values),
-        values={name: np.ascontiguousarray(x.reshape(time.size, -1)) for name, x in values.items()},
-        source=f"hourly sample weather (seed {seed})",
-    )
+    return {name: np.ascontiguousarray(x.reshape(24 * dates.size, -1)) for name, x in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """Daily weather, each ``[day, catchment]``: mm, degC, K."""
+    """Daily weather of a calendar year, each ``[day, catchment]``: mm, degC, K."""
 
+    dates: Times
     precipitation: Array
     temperature: Array
     diurnal_range: Array
-
-
-def _axis(start: str, end: str, time_step: int) -> Times:
-    first, last = moment(start), last_moment(end, time_step)
-    step = np.timedelta64(time_step, "s")
-    return np.arange(first, last + step, step)
 
 
 def _generator(seed: int, *names: str) -> np.random.Generator:
@@ -346,12 +365,13 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
     )
 
 
-def _days(time: Times, seed: int, catchments: Sequence[SampleCatchment]) -> _Days:
-    columns = [_days_of_one(time, seed, catchment) for catchment in catchments]
-    return _Days(*(np.stack(series, axis=1) for series in zip(*columns, strict=True)))
+def _days(year: int, seed: int, catchments: Sequence[SampleCatchment]) -> _Days:
+    dates = np.arange(_new_year(year), _new_year(year + 1), np.timedelta64(DAY, "s"))
+    columns = [_days_of_one(dates, seed, str(year), catchment) for catchment in catchments]
+    return _Days(dates, *(np.stack(series, axis=1) for series in zip(*columns, strict=True)))
 
 
-def _days_of_one(time: Times, seed: int, catchment: SampleCatchment) -> tuple[Array, Array, Array]:
+def _days_of_one(time: Times, seed: int, year: str, catchment: SampleCatchment) -> tuple[Array, Array, Array]:
     """Generate precipitation, mean temperature and diurnal range of one catchment, each ``[day]``."""
     climate = CLIMATES[catchment.climate]
     month = time.astype("datetime64[M]").astype(np.int64) % 12
@@ -364,16 +384,16 @@ def _days_of_one(time: Times, seed: int, catchment: SampleCatchment) -> tuple[Ar
         return np.asarray(january + (july - january) * summer)
 
     def normals(purpose: str) -> Array:
-        common = _generator(seed, catchment.climate, purpose).standard_normal(time.size)
-        own = _generator(seed, catchment.id, purpose).standard_normal(time.size)
+        common = _generator(seed, year, catchment.climate, purpose).standard_normal(time.size)
+        own = _generator(seed, year, catchment.id, purpose).standard_normal(time.size)
         return math.sqrt(SHARED) * common + math.sqrt(1.0 - SHARED) * own
 
     def gammas() -> Array:
         # Gamma variables of one scale add up in their shapes: a common part and an own part make one storm.
-        common = _generator(seed, catchment.climate, "storm").standard_gamma(
+        common = _generator(seed, year, catchment.climate, "storm").standard_gamma(
             SHARED * climate.storm_shape, time.size
         )
-        own = _generator(seed, catchment.id, "storm").standard_gamma(
+        own = _generator(seed, year, catchment.id, "storm").standard_gamma(
             (1.0 - SHARED) * climate.storm_shape, time.size
         )
         return (common + own) / climate.storm_shape
@@ -414,7 +434,9 @@ def _markov_chain(
     after_dry = [quantile(f * (1.0 - persistence)) for f in frequency]
     after_wet = [quantile(f + persistence * (1.0 - f)) for f in frequency]
     wet = np.empty(noise.size, dtype=np.bool_)
-    today = False
+    today = noise[-1] < quantile(
+        frequency[month[0]]
+    )  # as likely as any: the draw of another day stands for the eve
     for day, (draw, m) in enumerate(zip(noise.tolist(), month.tolist(), strict=True)):
         today = draw < (after_wet[m] if today else after_dry[m])
         wet[day] = today
