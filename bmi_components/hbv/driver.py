@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing import pet
+from bmi_components.hbv.settings import Evapotranspiration
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.stepper import Aggregation
 from bmi_components.variables import Variable, variable
 
-__all__ = ["Driver", "Evapotranspiration", "make_driver"]
+__all__ = ["Driver", "make_driver"]
 
-Evapotranspiration = Literal["given", "penman_monteith", "hargreaves", "oudin"]
 Vector = NDArray[np.float64]
 
 Rows = Any
@@ -66,7 +66,7 @@ def _hourly_weather(
     return precipitation * SECONDS_PER_DAY, temperature, evaporation * 24.0
 
 
-def _daily_weather(
+def _means_and_extremes(
     precipitation: Tensor,
     temperature: Tensor,
     humidity: Tensor,
@@ -76,12 +76,23 @@ def _daily_weather(
     wind_x: Tensor,
     wind_y: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The same from daily means, by the daily Penman-Monteith equation without a diurnal range."""
+    """The rows whose daily means (temperature: mean, minimum, maximum) the daily Penman-Monteith equation takes."""
     wind = torch.sqrt(wind_x * wind_x + wind_y * wind_y)
-    evaporation = pet.penman_monteith_daily(
-        temperature, temperature, temperature, humidity, pressure, shortwave, longwave, wind
-    )
-    return precipitation * SECONDS_PER_DAY, temperature, evaporation
+    temperatures = (temperature, temperature, temperature)
+    return precipitation * SECONDS_PER_DAY, *temperatures, humidity, pressure, shortwave, longwave, wind
+
+
+def _daily_penman_monteith(
+    mean: Tensor,
+    low: Tensor,
+    high: Tensor,
+    humidity: Tensor,
+    pressure: Tensor,
+    shortwave: Tensor,
+    longwave: Tensor,
+    wind: Tensor,
+) -> tuple[Tensor, ...]:
+    return (pet.penman_monteith_daily(mean, low, high, humidity, pressure, shortwave, longwave, wind),)
 
 
 def _oudin(temperature: Tensor, latitude: Tensor, day: Tensor) -> tuple[Tensor, ...]:
@@ -155,7 +166,7 @@ def make_driver(
         If the method needs a latitude or a date that is not there, or does not fit the inputs or the time step.
     """
     daily = time_step == SECONDS_PER_DAY
-    aorc = nextgen or method == "penman_monteith"
+    aorc = nextgen or method.startswith("penman_monteith")
     on_host = device is None
     if aorc:
         inputs = tuple(variable(s, "mm s-1" if s == "precipitation" else None) for s in AORC)
@@ -176,18 +187,27 @@ def make_driver(
         return Driver(inputs, ("mean",) * 3, None if prepare is None else lambda rows, seconds: prepare(rows))
 
     if method == "penman_monteith":
-        hourly_weather = _applied(_hourly_weather, 8, 3, on_host)
-        daily_weather = _applied(_daily_weather, 8, 3, on_host) if daily else hourly_weather
-
-        def weather(rows: Rows, seconds: float) -> Rows:
-            return (daily_weather if seconds >= SECONDS_PER_DAY else hourly_weather)(rows)
-
-        return Driver(inputs, ("mean",) * 3, weather)
+        weather = _applied(_hourly_weather, 8, 3, on_host)
+        return Driver(inputs, ("mean",) * 3, lambda rows, _: weather(rows))
 
     if not daily:
         raise ConfigurationError(
             f"{method} gives daily potential evapotranspiration; an hourly model needs penman_monteith or given"
         )
+    aggregations: tuple[Aggregation, ...]
+    if method == "penman_monteith_daily":
+        aggregations = ("mean", "mean", "min", "max", *("mean",) * 5)
+        split, equation = (
+            _applied(_means_and_extremes, 8, 9, on_host),
+            _applied(_daily_penman_monteith, 8, 1, on_host),
+        )
+
+        def combined(rows: Rows, time: float) -> Rows:
+            joined = np.concatenate if on_host else torch.cat
+            return joined([rows[:2], equation(rows[1:])])
+
+        return Driver(inputs, aggregations, lambda rows, _: split(rows), combined)
+
     if not np.isfinite(latitude).all():
         raise ConfigurationError(
             f"potential evapotranspiration by {method} needs the latitude of every catchment"
@@ -196,7 +216,6 @@ def make_driver(
         raise ConfigurationError(
             f"potential evapotranspiration by {method} needs start_time, the date of time 0"
         )
-    aggregations: tuple[Aggregation, ...]
     if method == "oudin":
         aggregations, function = ("mean", "mean"), _applied(_oudin, 3, 1, on_host)
         rows_of = _applied(_aorc_means, 2, 2, on_host) if aorc else None

@@ -16,6 +16,9 @@ from bmi_components.forcing.source import ForcingSource
 
 __all__ = ["Catchment", "Climatology", "DeltaHBVSettings", "WarmUp", "from_nextgen", "read_catchments"]
 
+Evapotranspiration = Literal["given", "penman_monteith", "penman_monteith_daily", "hargreaves", "oudin"]
+"""Where potential evapotranspiration comes from."""
+
 _Monthly = Annotated[tuple[float, ...], Meta(min_length=12, max_length=12)]
 
 
@@ -70,9 +73,10 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
         ),
     ] = "direct"
     potential_evapotranspiration: Annotated[
-        Literal["given", "penman_monteith", "hargreaves", "oudin"],
+        Evapotranspiration,
         Meta(
-            description="Where potential evapotranspiration comes from; hargreaves needs temperature within the day."
+            description="Where potential evapotranspiration comes from: an input (given), the hourly equation at every "
+            "update (penman_monteith), or daily equations; hargreaves needs temperature within the day."
         ),
     ] = "given"
     warm_up: Annotated[
