@@ -13,8 +13,14 @@ from bmi_components.errors import ValueShapeError
 
 __all__ = ["LstmState", "LstmWeights", "lstm_cell", "lstm_sequence"]
 
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+"""Fused ``y s (1 - s)`` of PyTorch's own derivative of the sigmoid ``s``."""
+
 _ROWS_PER_BLOCK = 2048
 """Rows (time step x catchment) worked on together: enough for a fast GEMM, few enough for the cache."""
+
+_FEW = 2048
+"""Numbers for which one operation costs about as much as its call."""
 
 
 class LstmState(NamedTuple):
@@ -128,16 +134,14 @@ def _check_shapes(
             )
 
 
-def _sigmoid_gates_first(weights: Tensor) -> Tensor:
-    """Reorder the rows from i, f, g, o to i, f, o, g, so that one sigmoid serves three adjacent gates."""
-    i, f, g, o = weights.chunk(4)
-    return torch.cat((i, f, o, g))
+def _double_g(weights: Tensor, hidden: int) -> Tensor:
+    """Double the rows of gate g, so that one sigmoid serves all four gates: tanh(a) = 2 sigmoid(2a) - 1.
 
-
-def _published_order(weights: Tensor) -> Tensor:
-    """Undo `_sigmoid_gates_first`."""
-    i, f, o, g = weights.chunk(4)
-    return torch.cat((i, f, g, o))
+    PyTorch's sigmoid takes a third of the time of its tanh; doubling is exact.
+    """
+    doubled = weights.clone(memory_format=torch.contiguous_format)
+    doubled[2 * hidden : 3 * hidden] *= 2.0
+    return doubled
 
 
 def _blocks(steps: int, catchments: int) -> list[tuple[int, int]]:
@@ -158,16 +162,16 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Compute all hidden states and the last cell state; with ``keep`` also what the backward pass needs.
 
-    That is the activated gates ``[time, catchment, 4*hidden]`` in the order i, f, o, g and the cell states
-    ``[time, catchment, hidden]``.
+    That is the gates ``[time, catchment, 4*hidden]`` as they come out of the sigmoid (so that the third is
+    (g + 1)/2) and the cell states ``[time, catchment, hidden]``.
     """
     steps, catchments, features = x.shape
     hidden = w_hh.shape[1]
     blocks = _blocks(steps, catchments)
     with torch.no_grad():
-        input_weights = _sigmoid_gates_first(w_ih).t()
-        hidden_weights = _sigmoid_gates_first(w_hh).t().contiguous()
-        bias = _sigmoid_gates_first(b_ih + b_hh)
+        input_weights = _double_g(w_ih, hidden).t()
+        hidden_weights = _double_g(w_hh, hidden).t().contiguous()
+        bias = _double_g(b_ih + b_hh, hidden)
         gates = x.new_empty((steps if keep else blocks[0][1], catchments, 4 * hidden))
         h_all = x.new_empty((steps, catchments, hidden))
         c_all = x.new_empty((steps if keep else 1, catchments, hidden))
@@ -177,23 +181,22 @@ def _forward(
             block = gates[start:stop] if keep else gates[: stop - start]
             rows = x[start:stop].reshape(-1, features)
             torch.addmm(bias, rows, input_weights, out=block.view(-1, 4 * hidden))
-            steps_of_block = zip(
-                block.unbind(0),
-                block[..., : 3 * hidden].unbind(0),
-                *(part.unbind(0) for part in block.chunk(4, dim=2)),
-                strict=True,
-            )
-            for t, (step_gates, sigmoids, i, f, o, g) in enumerate(steps_of_block, start):
-                step_gates.addmm_(h_steps[t], hidden_weights)
-                sigmoids.sigmoid_()
-                g.tanh_()
+            parts = (part.unbind(0) for part in block.chunk(4, dim=2))
+            for t, (step_gates, i, f, s, o) in enumerate(zip(block.unbind(0), *parts, strict=True), start):
                 h, c = h_steps[t + 1], c_steps[t + 1]
+                step_gates.addmm_(h_steps[t], hidden_weights).sigmoid_()
                 torch.mul(f, c_steps[t], out=c)
-                c.addcmul_(i, g)
-                torch.tanh(c, out=h)
-                h.mul_(o)
+                c.addcmul_(i, s, value=2.0).sub_(i)  # f c + i g, with g = 2s - 1
+                _tanh(c, out=h).mul_(o)
     c_last = c_all[-1].clone()
     return (h_all, c_last, gates, c_all) if keep else (h_all, c_last, None, None)
+
+
+def _tanh(x: Tensor, out: Tensor) -> Tensor:
+    """Compute tanh(x), as 2 sigmoid(2x) - 1 where that is faster: not where a call costs more than its work."""
+    if x.numel() < _FEW:
+        return torch.tanh(x, out=out)
+    return torch.mul(x, 2.0, out=out).sigmoid_().mul_(2.0).sub_(1.0)
 
 
 class _LstmSequence(Function):
@@ -216,17 +219,14 @@ class _LstmSequence(Function):
         needs_x, needs_w_ih, needs_w_hh, needs_b_ih, needs_b_hh, needs_h0, needs_c0 = ctx.needs_input_grad
         steps, catchments, features = x.shape
         hidden = w_hh.shape[1]
-        if grad_h_all is None:
-            grad_h_all = torch.zeros_like(h_all)
-        input_weights = _sigmoid_gates_first(w_ih)
-        hidden_weights = _sigmoid_gates_first(w_hh)
-
+        w_ih, w_hh = w_ih.contiguous(), w_hh.contiguous()
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if needs_x else None
-        grad_w_ih = torch.zeros_like(input_weights) if needs_w_ih else None
-        grad_w_hh = torch.zeros_like(hidden_weights) if needs_w_hh else None
+        grad_w_ih = torch.zeros_like(w_ih) if needs_w_ih else None
+        grad_w_hh = torch.zeros_like(w_hh) if needs_w_hh else None
         grad_bias = x.new_zeros(4 * hidden) if needs_b_ih or needs_b_hh else None
 
-        grad_h = grad_h_all[-1].clone()
+        grad_outputs = (torch.zeros_like(h_all) if grad_h_all is None else grad_h_all).unbind(0)
+        grad_h = grad_outputs[-1].clone()
         grad_c = torch.zeros_like(c0) if grad_c_last is None else grad_c_last.clone()
         blocks = _blocks(steps, catchments)
         d_gates_memory = x.new_empty((blocks[0][1], catchments, 4 * hidden))
@@ -234,37 +234,41 @@ class _LstmSequence(Function):
         for start, stop in reversed(blocks):
             d_gates = d_gates_memory[: stop - start]
             d_cell = d_cell_memory[: stop - start]
-            i, f, o, g = gates[start:stop].chunk(4, dim=2)
             previous_c, previous_h = _before(c0, c_all, start, stop), _before(h0, h_all, start, stop)
-            _local_derivatives(i, f, o, g, c_all[start:stop], previous_c, d_gates, d_cell)
-            d_ifg, d_o = d_gates.view(stop - start, catchments, 4, hidden), d_gates.chunk(4, dim=2)[2]
-            for t in range(stop - 1, start - 1, -1):
-                k = t - start
-                grad_c.addcmul_(grad_h, d_cell[k])
-                d_o[k].mul_(grad_h)
-                d_ifg[k, :, :2].mul_(grad_c.unsqueeze(1))
-                d_ifg[k, :, 3].mul_(grad_c)
-                grad_c.mul_(f[k])
+            _local_derivatives(gates[start:stop], c_all[start:stop], previous_c, d_gates, d_cell)
+            steps_of_block = zip(
+                d_gates.unbind(0),
+                d_gates.view(stop - start, catchments, 4, hidden)[:, :, :3].unbind(0),
+                d_gates[:, :, 3 * hidden :].unbind(0),
+                d_cell.unbind(0),
+                gates[start:stop, :, hidden : 2 * hidden].unbind(0),
+                strict=True,
+            )
+            grad_c_of_gates = grad_c.unsqueeze(1)
+            for t, (d_step, d_ifg, d_o, d_c, f) in reversed(list(enumerate(steps_of_block, start))):
+                grad_c.addcmul_(grad_h, d_c)
+                d_o.mul_(grad_h)
+                d_ifg.mul_(grad_c_of_gates)
+                grad_c.mul_(f)
                 if t > 0:
-                    torch.addmm(grad_h_all[t - 1], d_gates[k], hidden_weights, out=grad_h)
+                    torch.addmm(grad_outputs[t - 1], d_step, w_hh, out=grad_h)
                 else:
-                    torch.mm(d_gates[k], hidden_weights, out=grad_h)
+                    torch.mm(d_step, w_hh, out=grad_h)
             rows = d_gates.view(-1, 4 * hidden)
             if grad_x is not None:
-                torch.mm(rows, input_weights, out=grad_x[start:stop].view(-1, features))
+                torch.mm(rows, w_ih, out=grad_x[start:stop].view(-1, features))
             if grad_w_ih is not None:
                 grad_w_ih.addmm_(rows.t(), x[start:stop].reshape(-1, features))
             if grad_w_hh is not None:
                 grad_w_hh.addmm_(rows.t(), previous_h.reshape(-1, hidden))
             if grad_bias is not None:
                 grad_bias.add_(rows.sum(0))
-        grad_b = None if grad_bias is None else _published_order(grad_bias)
         return (
             grad_x,
-            None if grad_w_ih is None else _published_order(grad_w_ih),
-            None if grad_w_hh is None else _published_order(grad_w_hh),
-            grad_b if needs_b_ih else None,
-            grad_b if needs_b_hh else None,
+            grad_w_ih,
+            grad_w_hh,
+            grad_bias if needs_b_ih else None,
+            grad_bias if needs_b_hh else None,
             grad_h if needs_h0 else None,
             grad_c if needs_c0 else None,
         )
@@ -277,24 +281,19 @@ def _before(initial: Tensor, series: Tensor, start: int, stop: int) -> Tensor:
     return torch.cat((initial.unsqueeze(0), series[: stop - 1]))
 
 
-def _local_derivatives(
-    i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor, previous_c: Tensor, d_gates: Tensor, d_cell: Tensor
-) -> None:
+def _local_derivatives(gates: Tensor, c: Tensor, previous_c: Tensor, d_gates: Tensor, d_cell: Tensor) -> None:
     """Write each gate's derivative within its own step, before the chain through time multiplies it.
 
-    ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell``
-    receives dh/dc.
+    ``d_gates`` receives dc/d(pre-activation) for i, f and g and dh/d(pre-activation) for o; ``d_cell`` receives
+    dh/dc.
     """
-    d_i, d_f, d_o, d_g = d_gates.chunk(4, dim=2)
-    torch.tanh(c, out=d_cell)
-    # sigmoid' = s - s*s; tanh' = 1 - t*t
-    torch.addcmul(o, o, o, value=-1, out=d_o)
-    d_o.mul_(d_cell)
-    torch.addcmul(i, i, i, value=-1, out=d_i)
-    d_i.mul_(g)
-    torch.addcmul(f, f, f, value=-1, out=d_f)
-    d_f.mul_(previous_c)
-    torch.mul(g, g, out=d_g)
-    d_g.neg_().add_(1.0).mul_(i)
-    # dh/dc = o (1 - tanh(c)^2)
-    d_cell.mul_(d_cell).neg_().add_(1.0).mul_(o)
+    i, f, s, o = gates.chunk(4, dim=2)
+    d_i, d_f, d_g, d_o = d_gates.chunk(4, dim=2)
+    # d_cell holds g, then tanh(c), then its own value; _sigmoid_backward(y, s) is y s (1 - s)
+    torch.mul(s, 2.0, out=d_cell).sub_(1.0)
+    _sigmoid_backward(d_cell, i, grad_input=d_i)
+    _sigmoid_backward(previous_c, f, grad_input=d_f)
+    _sigmoid_backward(i, s, grad_input=d_g).mul_(4.0)  # g' = 1 - g^2 = 4 s (1 - s)
+    _tanh(c, out=d_cell)
+    _sigmoid_backward(d_cell, o, grad_input=d_o)
+    torch.mul(d_cell, d_cell, out=d_cell).neg_().add_(1.0).mul_(o)

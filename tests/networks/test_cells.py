@@ -47,8 +47,10 @@ def loss_of(result, seed=1):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("rows_per_block", [1, 7, 2048])
-def test_forward_and_all_gradients_equal_those_of_torch(dtype, tolerance, rows_per_block, monkeypatch):
+@pytest.mark.parametrize("few", [0, 2048])
+def test_forward_and_all_gradients_equal_those_of_torch(dtype, tolerance, rows_per_block, few, monkeypatch):
     monkeypatch.setattr(cells, "_ROWS_PER_BLOCK", rows_per_block)
+    monkeypatch.setattr(cells, "_FEW", few)
     inputs = arguments(23, 3, 5, 6, dtype)
     ours, theirs = lstm_sequence(*inputs), torch_lstm(*inputs)
     torch.testing.assert_close(ours[0], theirs[0], rtol=0, atol=min(tolerance, 1e-6))
