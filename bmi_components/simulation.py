@@ -265,7 +265,7 @@ class Simulation:
             return None
         into, out, stored, leaked = terms
         return (
-            f"the component's own account over all catchments: {1000 * into:.2f} mm in, {1000 * out:.2f} mm out, "
+            f"water of the whole run, as the component counts it: {1000 * into:.2f} mm in, {1000 * out:.2f} mm out, "
             f"{1000 * stored:.2f} mm stored, {1000 * leaked:.2f} mm leaked, "
             f"{1000 * (into - out - stored - leaked):.2g} mm unaccounted for"
         )
