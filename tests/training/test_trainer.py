@@ -171,6 +171,16 @@ def test_training_learns_and_what_it_ships_scores_the_same(basins: BasinDataset,
         assert [row["iteration"] for row in csv.DictReader(table)] == [str(i) for i in range(1, 151)]
 
 
+def test_a_hybrid_model_is_trained_by_the_same_trainer(basins: BasinDataset, tmp_path: Path) -> None:
+    small = ModelChoice(kind="hbv", hyperparameters={"physics": "1.1p", "components": 2, "hidden": 4})
+    trainer = Trainer(recipe(tmp_path / "run", model=small, loss="nse_kge"), basins)
+    assert trainer.run(progress=False)
+    assert np.isfinite(trainer.losses).all()
+    assert np.mean(trainer.losses[-4:]) < np.mean(trainer.losses[:4])
+    model = load_model(TrainedModel.load(tmp_path / "run" / "bundle", kind="hbv"))
+    assert model.attribute_names == basins.attribute_names
+
+
 def test_held_out_gauges_are_never_drawn(basins: BasinDataset, tmp_path: Path) -> None:
     trainer = Trainer(recipe(tmp_path, held_out=HeldOut(fraction=0.34, seed=3)), basins)
     assert trainer.held_out_gauges.size == 2
