@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bmi_components.errors import StateError
 from bmi_components.variables import Variable
 
-__all__ = ["Aggregation", "Stepper", "WaterBalance"]
+__all__ = ["Aggregation", "ArrayStepper", "Stepper", "WaterBalance"]
 
 Aggregation = Literal["mean", "min", "max", "last"]
 """How a forcing that is given several times within one model step becomes the step's value."""
@@ -120,3 +121,45 @@ class Stepper(abc.ABC):
     def water_balance(self) -> WaterBalance | None:
         """Cumulative water balance since the start, or None where the model does not conserve water."""
         return None
+
+
+class ArrayStepper(Stepper):
+    """A stepper whose state and parameters are NumPy arrays by name: enough for a model that runs on the host.
+
+    Attributes
+    ----------
+    state
+        Everything that the model remembers; ``step`` may replace the arrays or change them in place.
+    values
+        The parameters that ``parameters`` declares, each ``[size]``.
+    """
+
+    state: dict[str, NDArray[Any]]
+    values: Mapping[str, NDArray[np.float64]] = {}
+
+    def read_state(self) -> dict[str, NDArray[Any]]:
+        """Copy the state."""
+        return {name: array.copy() for name, array in self.state.items()}
+
+    def write_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the state by one with the same names, shapes and data types."""
+        wrong = [
+            name
+            for name in self.state.keys() | state.keys()
+            if name not in state
+            or name not in self.state
+            or state[name].shape != self.state[name].shape
+            or state[name].dtype != self.state[name].dtype
+        ]
+        if wrong:
+            here = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.state.items())
+            raise StateError(f"the state differs in {', '.join(sorted(wrong))}; this model has {here}")
+        self.state = {name: np.array(state[name]) for name in self.state}
+
+    def get_parameter(self, name: str) -> NDArray[np.float64]:
+        """Value of one parameter per catchment, shape ``[size]``."""
+        return self.values[name]
+
+    def set_parameter(self, name: str, values: NDArray[np.float64]) -> None:
+        """Set one parameter per catchment, shape ``[size]``."""
+        self.values = {**self.values, name: values}

@@ -40,3 +40,9 @@ def test_nextgen_sees_a_day_of_runoff_depth_in_24_hours(tmp_path: Path) -> None:
     day.update()
     assert sum(depths) == pytest.approx(day.get_value_ptr("land_surface_water__runoff_depth")[0], rel=1e-12)
     assert depths[:23] == [0.0] * 23
+
+
+def test_the_page_on_ones_own_model_shows_the_example_as_it_is() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    example = (docs / "examples" / "linear_reservoir.py").read_text()
+    assert f"```python\n{example}```\n" in (docs / "add_your_own_model.md").read_text()
