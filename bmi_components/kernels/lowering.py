@@ -61,8 +61,13 @@ class Block:
         return f"splat ({self.float_type} 0x{bits:016X})"
 
     def binary(self, operation: str, a: str, b: str) -> str:
-        """Emit fadd, fsub, fmul or fdiv; LLVM may fuse a product and a sum."""
-        return self.emit(f"{operation} contract {self.vector} {a}, {b}")
+        """Emit fadd, fsub, fmul or fdiv.
+
+        In single precision LLVM may fuse a product and a sum. In double, where models are checked, it rounds as torch
+        does: at a tie (a store exactly empty) the last bit decides which way a gradient goes.
+        """
+        fusing = "contract " if self.float_type == "float" else ""
+        return self.emit(f"{operation} {fusing}{self.vector} {a}, {b}")
 
     def compare(self, condition: str, a: str, b: str) -> str:
         """Emit a mask of lanes where the condition (oge, olt, ...) holds."""
