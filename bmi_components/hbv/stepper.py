@@ -286,13 +286,16 @@ class HBVStepper(Stepper):
         if name in model.attribute_names:
             return self._attributes[:, model.attribute_names.index(name)].copy()
         self._bound()
+        arrays = self._arrays()
+        lower, width = (_to_host(half) for half in arrays["dynamic_scaling"])
+        dynamic = np.where(width == 0.0, lower, _to_host(self._dynamic_now()))
         for bounds, values in (
-            (model.static_bounds, self._arrays()["static_parameters"]),
-            (model.dynamic_bounds, self._dynamic_now()),
+            (model.static_bounds, _to_host(arrays["static_parameters"])),
+            (model.dynamic_bounds, dynamic),
         ):
             for i, p in enumerate(bounds):
                 if p.published_name == name:
-                    mean: Vector = np.asarray(_to_host(values[i]), np.float64).mean(-1)
+                    mean: Vector = np.asarray(values[i], np.float64).mean(-1)
                     return mean
         raise KeyError(name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 class Case:
     """One component with one configuration.
 
-    ``config`` is YAML text, or the name of a file in configs/. ``options`` go to ``check_component``. A case whose
+    ``config`` is YAML text, the name of a file in configs/, or a function that writes one (and what it needs) into a
+    folder. ``options`` go to ``check_component``. A case whose
     framework (``requires``) is not installed is skipped; one that differs from another in nothing that bmi-tester
     looks at says ``bmi_tester=False``.
     """
 
     label: str
     component: str
-    config: str
+    config: str | Callable[[Path], Path]
     options: Mapping[str, Any] = field(default_factory=dict)
     requires: str = ""
     bmi_tester: bool = True
@@ -38,12 +39,31 @@ class Case:
         return loaded
 
     def config_file(self, folder: Path) -> Path:
+        if not isinstance(self.config, str):
+            return self.config(folder)
         if "\n" not in self.config and (CONFIGS / self.config).is_file():
             return CONFIGS / self.config
         path = folder / "config.yaml"
         path.write_text(self.config)
         return path
 
+
+def dhbv(physics: str, extra: str = "", areas: tuple[float, ...] = (12.5,)) -> Callable[[Path], Path]:
+    """Return what writes a small untrained bundle and a DeltaHBV configuration for it."""
+
+    def write(folder: Path) -> Path:
+        from hbv_bundles import configuration
+
+        return configuration(folder, physics, areas, extra)
+
+    return write
+
+
+OUDIN = "potential_evapotranspiration: oudin\nstart_time: 2000-01-01\n"
+NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
+DHBV = "bmi_components.hbv.component:DeltaHBV"
+# In single precision the stores round: a micrometre of water is what NextGen is told to tolerate.
+FIELD_CAPACITY = {"parameters": {"parFC": 250.0, "parBETA": 2.0}, "mass_tolerance": 1e-6}
 
 RESERVOIR = "linear_reservoir:LinearReservoir"
 RESIDENCE = {"parameters": {"residence_time": 4.0}}
@@ -74,4 +94,50 @@ CASES = [
         {**RESIDENCE, "mass_tolerance": 1e-6},
         "jax",
     ),
+    Case("dhbv11p", DHBV, dhbv("1.1p"), FIELD_CAPACITY, "torch"),
+    Case(
+        "dhbv10-many", DHBV, dhbv("1.0", areas=(12.5, 300.0, 4.0)), FIELD_CAPACITY, "torch", bmi_tester=False
+    ),
+    Case("dhbv20-many", DHBV, dhbv("2.0", areas=(12.5, 2600.0)), FIELD_CAPACITY, "torch"),
+    Case(
+        "dhbv20-device",
+        DHBV,
+        dhbv("2.0", "device: cpu:0\n", (12.5, 2600.0)),
+        FIELD_CAPACITY,
+        "torch",
+        bmi_tester=False,
+    ),
+    Case(
+        "dhbv20-nextgen-penman-monteith",
+        DHBV,
+        dhbv("2.0", NEXTGEN + "penman_monteith\npartial_step: estimate\n"),
+        FIELD_CAPACITY,
+        "torch",
+    ),
+    Case(
+        "dhbv20-nextgen-hargreaves",
+        DHBV,
+        dhbv("2.0", NEXTGEN + "hargreaves\npartial_step: estimate\nstart_time: 2020-01-01\n"),
+        FIELD_CAPACITY,
+        "torch",
+        bmi_tester=False,
+    ),
+    Case(
+        "dhbv20-daily-penman-monteith",
+        DHBV,
+        dhbv("2.0", "potential_evapotranspiration: penman_monteith_daily\n"),
+        FIELD_CAPACITY,
+        "torch",
+        bmi_tester=False,
+    ),
+    Case("dhbv20-hourly", DHBV, dhbv("2.0-hourly", NEXTGEN + "penman_monteith\n"), FIELD_CAPACITY, "torch"),
+    Case(
+        "dhbv21-hourly",
+        DHBV,
+        dhbv("2.1-hourly", NEXTGEN + "penman_monteith\n"),
+        FIELD_CAPACITY,
+        "torch",
+        bmi_tester=False,
+    ),
+    Case("dhbv11p-oudin", DHBV, dhbv("1.1p", OUDIN), FIELD_CAPACITY, "torch", bmi_tester=False),
 ]
