@@ -98,6 +98,11 @@ def nse_kge(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
     return nse(simulated, observed, spread) + 0.25 * kge_per_window(simulated, observed, spread)
 
 
+def nse_kge_balanced(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
+    """`nse` plus `kge_per_window` in equal parts: gives up some NSE for floods and variability of the right size."""
+    return nse(simulated, observed, spread) + kge_per_window(simulated, observed, spread)
+
+
 def mse(simulated: Tensor, observed: Tensor, spread: Spread) -> Tensor:
     """Mean squared error, (mm d-1)^2."""
     filled, known = _fill(observed)
@@ -134,6 +139,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "nkge": nkge,
         "kge_per_window": kge_per_window,
         "nse_kge": nse_kge,
+        "nse_kge_balanced": nse_kge_balanced,
         "mse": mse,
         "rmse": rmse,
         "rmse_combined": rmse_combined,

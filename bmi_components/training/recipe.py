@@ -110,7 +110,8 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     """Everything that determines a training run.
 
     ``iterations`` is the number of weight updates, ``checkpoint_every`` how many are at most lost by a kill,
-    ``threads`` of PyTorch. ``output`` is the run's folder, relative to where the command is started.
+    ``threads`` of PyTorch. ``start_from`` is a bundle whose model is trained further, with its own normalisation.
+    ``output`` (the run's folder) and ``start_from`` are relative to where the command is started.
     """
 
     model: ModelChoice
@@ -125,6 +126,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     validation: Validation | None = None
     test_warm_up: NotNegative = 365
     seed: int = 0
+    start_from: str | None = None
     threads: Positive = 1
     checkpoint_every: Positive = 50
 

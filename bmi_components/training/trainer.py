@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from bmi_components.errors import BmiComponentsError, ConfigurationError, StateError
 from bmi_components.forcing.caravan import BasinDataset, attribute_units, read_caravan
-from bmi_components.trained_model import NamedUnits
+from bmi_components.trained_model import NamedUnits, TrainedModel
 from bmi_components.training.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from bmi_components.training.evaluation import simulate
 from bmi_components.training.losses import Spread, get_loss
 from bmi_components.training.metrics import kge, nse
-from bmi_components.training.models import create_model
+from bmi_components.training.models import TrainableModel, create_model, load_model
 from bmi_components.training.normalisation import compute_normalisation, streamflow_spread
 from bmi_components.training.plots import plot_loss
 from bmi_components.training.recipe import Optimiser, Recipe
@@ -95,14 +95,17 @@ class Trainer:
             seed=recipe.seed,
         )
         normalisation = compute_normalisation(self.dataset, self.trained_gauges, recipe.periods.train)
-        self.model = create_model(
-            recipe.model.kind,
-            recipe.model.hyperparameters,
-            self.dataset.forcing_names,
-            self.dataset.attribute_names,
-            normalisation,
-            recipe.seed,
-        )
+        if recipe.start_from is None:
+            self.model = create_model(
+                recipe.model.kind,
+                recipe.model.hyperparameters,
+                self.dataset.forcing_names,
+                self.dataset.attribute_names,
+                normalisation,
+                recipe.seed,
+            )
+        else:
+            self.model = self._continued(TrainedModel.load(recipe.start_from, recipe.model.kind))
         settings = recipe.optimiser
         self.optimiser: torch.optim.Optimizer = _OPTIMISERS[settings.name](
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -187,6 +190,20 @@ class Trainer:
             )
         bundle.save(self.folder / BUNDLE, card=self._card(), overwrite=(self.folder / BUNDLE).exists())
         return True
+
+    def _continued(self, bundle: TrainedModel) -> TrainableModel:
+        """Make a trained model ready for further training on this data set."""
+        model = load_model(bundle)
+        for what, ours, theirs in (
+            ("forcings", self.dataset.forcing_names, model.forcing_names),
+            ("attributes", self.dataset.attribute_names, model.attribute_names),
+        ):
+            if tuple(ours) != tuple(theirs):
+                raise ConfigurationError(
+                    f"start_from: the model was trained on the {what} {', '.join(theirs)}; the recipe's data give "
+                    f"{', '.join(ours)}"
+                )
+        return model
 
     def iterate(self) -> float:
         """Learn from one batch; return its loss, or NaN if it was skipped because it gave no finite gradient."""
