@@ -10,9 +10,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# The example of the documentation is tested like a component of ours; the contract tests use HBV's small bundles.
-for folder in (REPOSITORY / "docs" / "examples", REPOSITORY / "tests" / "hbv"):
-    sys.path.insert(0, str(folder))
+# The example of the documentation is tested like a component of ours; several areas use HBV's small models.
+for folder in ("docs/examples", "tests/hbv", "tests/importers"):
+    sys.path.insert(0, str(REPOSITORY / folder))
 
 
 @pytest.fixture(scope="session")

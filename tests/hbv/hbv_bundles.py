@@ -52,14 +52,20 @@ def catchment_lines(physics: str, areas: Sequence[float]) -> str:
     """YAML of some catchments that differ."""
     lines = ["catchments:"]
     for i, area in enumerate(areas):
-        values = {name: 0.5 + 0.3 * i for name in attributes_of(physics)}
-        values |= {name: v for name, v in (("uparea", area), ("meanelevation", 300.0 + 900 * i)) if name in values}
+        values = dict.fromkeys(attributes_of(physics), 0.5 + 0.3 * i)
+        values |= {
+            name: v for name, v in (("uparea", area), ("meanelevation", 300.0 + 900 * i)) if name in values
+        }
         text = ", ".join(f"{name}: {value}" for name, value in values.items())
-        lines.append(f"  - {{id: c{i}, area_km2: {area}, latitude: {40 + i}, longitude: {-90 - i}, attributes: {{{text}}}}}")
+        lines.append(
+            f"  - {{id: c{i}, area_km2: {area}, latitude: {40 + i}, longitude: {-90 - i}, attributes: {{{text}}}}}"
+        )
     return "\n".join(lines) + "\n"
 
 
-def configuration(folder: Path, physics: str, areas: Sequence[float] = (12.5,), extra: str = "", **changes: Any) -> Path:
+def configuration(
+    folder: Path, physics: str, areas: Sequence[float] = (12.5,), extra: str = "", **changes: Any
+) -> Path:
     """Write a bundle and a configuration beside it; return the latter's path."""
     write_bundle(folder / "model", physics, **changes)
     text = "model: model\n" + catchment_lines(physics, areas) + extra

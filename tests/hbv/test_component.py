@@ -10,7 +10,13 @@ import torch
 from hbv_bundles import LUMPED, attributes_of, configuration, make_model, write_bundle
 
 from bmi_components import DeltaHBV
-from bmi_components.errors import BmiComponentsError, BundleError, ConfigurationError, DeviceError, ForcingError
+from bmi_components.errors import (
+    BmiComponentsError,
+    BundleError,
+    ConfigurationError,
+    DeviceError,
+    ForcingError,
+)
 from bmi_components.trained_model import TrainedModel
 
 P = "atmosphere_water__liquid_equivalent_precipitation_rate"
@@ -97,7 +103,9 @@ def test_component_equals_the_model(tmp_path: Path, physics: str, dtype: str) ->
         np.testing.assert_allclose(value(component, RUNOFF_RATE), simulated, rtol=tolerance, atol=tolerance)
         depth = value(component, RUNOFF_RATE) / 1e3
         np.testing.assert_allclose(value(component, RUNOFF_DEPTH), depth, rtol=1e-12)
-        np.testing.assert_allclose(value(component, STREAMFLOW), depth * np.array(areas) * 1e6 / 86400, rtol=1e-12)
+        np.testing.assert_allclose(
+            value(component, STREAMFLOW), depth * np.array(areas) * 1e6 / 86400, rtol=1e-12
+        )
 
 
 def test_one_catchment_and_many_agree(tmp_path: Path) -> None:
@@ -109,7 +117,9 @@ def test_one_catchment_and_many_agree(tmp_path: Path) -> None:
     for day in weather(40, 2):
         advance(many, day)
         advance(one, day[:1])
-        np.testing.assert_allclose(value(one, RUNOFF_RATE)[0], value(many, RUNOFF_RATE)[0], rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            value(one, RUNOFF_RATE)[0], value(many, RUNOFF_RATE)[0], rtol=2e-5, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("physics", ["1.0", "1.1p", "2.0"])
@@ -228,7 +238,13 @@ def test_an_attribute_set_late_acts_as_if_it_had_been_configured(tmp_path: Path)
     ],
 )
 def test_nextgen_in_a_box_files_run_as_they_are(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, physics: str, model: str, step: float
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    physics: str,
+    model: str,
+    step: float,
 ) -> None:
     write_bundle(tmp_path / model, physics)
     monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", str(tmp_path))
@@ -246,7 +262,9 @@ def test_nextgen_in_a_box_files_run_as_they_are(
         assert np.isfinite(depth), "no zeros for a year, no NaN on the first day"
         total += depth
     came, left, stored, lost = component._run.stepper.balance()[:, 0]
-    assert came == pytest.approx(48 * 3600 * AORC[P] + 5e-3 + (2e-3 if physics == "2.1-hourly" else 0), rel=1e-5)
+    assert came == pytest.approx(
+        48 * 3600 * AORC[P] + 5e-3 + (2e-3 if physics == "2.1-hourly" else 0), rel=1e-5
+    )
     assert came - left - stored - lost == pytest.approx(0.0, abs=1e-3)
     assert total > 0.0
 
@@ -322,7 +340,7 @@ def test_a_mistake_in_the_configuration_is_one_clear_error(
 def test_a_1x_model_says_what_its_static_parameters_are_read_from(tmp_path: Path) -> None:
     path = configuration(tmp_path, "1.1p", (12.5,))
     path.write_text(path.read_text().partition("climatology")[0])
-    with pytest.raises(ConfigurationError, match="warm_up.*climatology"):
+    with pytest.raises(ConfigurationError, match=r"warm_up.*climatology"):
         initialized(path)
 
 
