@@ -108,10 +108,10 @@ class Climate:
 
 @dataclass(frozen=True, slots=True)
 class SampleCatchment:
-    """A place to make weather for: its identifier, river, position (degrees), mean height (m) and climate."""
+    """A place to make weather for: its identifier, what it is, position (degrees), mean height (m) and climate."""
 
     id: str
-    river: str
+    description: str
     latitude: float
     longitude: float
     elevation: float
@@ -203,14 +203,14 @@ CLIMATES: Mapping[str, Climate] = MappingProxyType(
 """Climates by a short name."""
 
 CATCHMENTS: tuple[SampleCatchment, ...] = (
-    SampleCatchment("01031500", "Piscataquis River, Maine", 45.175, -69.315, 248.0, "snowy"),
-    SampleCatchment("03182500", "Greenbrier River, West Virginia", 38.186, -80.131, 935.0, "humid"),
-    SampleCatchment("02472500", "Bouie Creek, Mississippi", 31.426, -89.415, 114.0, "subtropical"),
-    SampleCatchment("09081600", "Crystal River, Colorado", 39.232, -107.227, 2991.0, "alpine"),
-    SampleCatchment("12020000", "Chehalis River, Washington", 46.617, -123.278, 436.0, "oceanic"),
-    SampleCatchment("08200000", "Hondo Creek, Texas", 29.570, -99.247, 464.0, "semi-arid"),
+    SampleCatchment("snowy-forest", "forest with snowy winters", 45.0, -69.0, 250.0, "snowy"),
+    SampleCatchment("temperate-mountains", "humid, wooded mountains", 38.0, -80.0, 900.0, "humid"),
+    SampleCatchment("humid-lowland", "subtropical lowland", 31.5, -89.5, 100.0, "subtropical"),
+    SampleCatchment("alpine-valley", "high mountains fed by snowmelt", 39.0, -107.0, 3000.0, "alpine"),
+    SampleCatchment("oceanic-hills", "hills with wet winters", 46.5, -123.0, 450.0, "oceanic"),
+    SampleCatchment("semi-arid-plain", "dry plain with summer storms", 30.0, -99.0, 450.0, "semi-arid"),
 )
-"""The catchments that the sample configurations run: gauges of CAMELS, so that their attributes are known."""
+"""The catchments that the sample configurations run: invented, one for each climate."""
 
 
 def sample(ids: Sequence[str]) -> tuple[SampleCatchment, ...]:

@@ -44,16 +44,16 @@ def test_it_draws_what_there_is(drawn: list[Figure], tmp_path: Path) -> None:
     assert texts(drawn[0]) == ["simulated streamflow", "precipitation"]
     full = results(400, observed_runoff=np.full((400, 6), np.nan), snow_water_equivalent=np.ones((400, 6)))
     full["observed_runoff"][10:, :] = full["runoff_rate"][10:, :]
-    hydrograph(full, tmp_path / "b.png", ["12020000"])
+    hydrograph(full, tmp_path / "b.png", ["oceanic-hills"])
     assert texts(drawn[1]) == ["observed streamflow", "simulated streamflow", "precipitation", "snow"]
-    assert drawn[1].axes[0].get_title(loc="left") == "12020000   NSE 1.00"
+    assert drawn[1].axes[0].get_title(loc="left") == "oceanic-hills   NSE 1.00"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
 def test_precipitation_hangs_from_the_top_and_streamflow_stands_below(
     drawn: list[Figure], tmp_path: Path
 ) -> None:
-    hydrograph(results(1500), tmp_path / "a.png", ["01031500"])
+    hydrograph(results(1500), tmp_path / "a.png", ["snowy-forest"])
     flow, rain = drawn[0].axes
     assert rain.get_ylim()[0] > rain.get_ylim()[1] == 0.0
     assert flow.get_ylim()[0] == 0.0
@@ -62,6 +62,6 @@ def test_precipitation_hangs_from_the_top_and_streamflow_stands_below(
 
 
 def test_it_leaves_nothing_open_and_writes_a_picture(tmp_path: Path) -> None:
-    path = hydrograph(results(60), tmp_path / "deep" / "a.png", ["01031500"])
+    path = hydrograph(results(60), tmp_path / "deep" / "a.png", ["snowy-forest"])
     assert path.read_bytes().startswith(b"\x89PNG")
     assert pyplot.get_fignums() == []

@@ -70,7 +70,7 @@ class Bucket(Component):
 on_step: Callable[[float], None] = lambda time: None  # noqa: E731  (tests interrupt through it)
 
 CONFIG = f"""
-catchments: [{{id: '01031500', latitude: 45.2}}, {{id: '12020000', latitude: 46.6}}]
+catchments: [{{id: 'snowy-forest', latitude: 45.2}}, {{id: 'oceanic-hills', latitude: 46.6}}]
 run:
   component: {__name__}.Bucket
   start: 1995-10-01
@@ -106,7 +106,7 @@ def test_a_run_writes_cf_netcdf_a_hydrograph_and_a_closed_water_balance(
     assert (folder / "bucket.png").read_bytes().startswith(b"\x89PNG")
     with netCDF4.Dataset(folder / "bucket.nc") as file:
         assert file.Conventions == "CF-1.8"
-        assert list(file["catchment"][:]) == ["01031500", "12020000"]
+        assert list(file["catchment"][:]) == ["snowy-forest", "oceanic-hills"]
         assert file["catchment"].cf_role == "timeseries_id"
         assert file["time"].units == "days since 1995-10-01 00:00:00"
         assert file["precipitation"].standard_name == "lwe_precipitation_rate"
@@ -190,7 +190,8 @@ def test_hours_of_forcing_step_a_daily_component_and_add_up(config: Path) -> Non
 def test_results_in_csv_are_forcing_again(config: Path) -> None:
     assert main(["run", str(config), "--quiet", "--no-plot", "--csv"]) == 0
     again = read_forcing(Path("output/bucket/csv"), [variable("precipitation")])
-    weather = daily_weather("1995-10-01", "1996-09-30", seed=2).select(["01031500", "12020000"])
+    # A folder is read in the order of its names.
+    weather = daily_weather("1995-10-01", "1996-09-30", seed=2).select(["oceanic-hills", "snowy-forest"])
     assert again.catchments == weather.catchments
     np.testing.assert_allclose(again.values["precipitation"], weather.values["precipitation"], rtol=1e-6)
 
@@ -214,7 +215,9 @@ def test_forcing_period_and_observations_may_be_the_users_own(config: Path, tmp_
     arguments = ["--forcing", "own", "--start", "1996-01-01", "--end", "1996-12-31"]
     assert main(["run", str(config), "--quiet", *arguments]) == 0
     results = values(Path("output/bucket/bucket.nc"))
-    expected = weather.select(["01031500", "12020000"], "1996-01-01", "1996-12-31").values["precipitation"]
+    expected = weather.select(["snowy-forest", "oceanic-hills"], "1996-01-01", "1996-12-31").values[
+        "precipitation"
+    ]
     np.testing.assert_allclose(results["precipitation"], expected)
     assert np.isnan(results["observed_runoff"]).sum() == 2
     assert np.nanmax(results["observed_runoff"]) == 1.5
@@ -227,8 +230,8 @@ def test_forcing_period_and_observations_may_be_the_users_own(config: Path, tmp_
         (f"component: {__name__}.Bucket", "component: pathlib.Path", "is not a component"),
         ("kind: sample", "kind: sampel", "sampel"),
         ("forcing: {kind: sample, seed: 2}", "", "no forcing"),
-        ("seed: 2}", "seed: 2, catchments: ['01031500']}", "has 1 catchments, the component 2"),
-        ("seed: 2}", "seed: 2, catchments: ['12020000', '01031500']}", "not those of the component"),
+        ("seed: 2}", "seed: 2, catchments: ['snowy-forest']}", "has 1 catchments, the component 2"),
+        ("seed: 2}", "seed: 2, catchments: ['oceanic-hills', 'snowy-forest']}", "not those of the component"),
         ("precision: float64", "variables: [snow]", "no output 'snow'; it has runoff_depth"),
         ("precision: float64", "colour: red", "colour"),
         ("end: 1996-09-30", "end: 1994-09-30", "before it starts"),

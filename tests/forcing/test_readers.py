@@ -235,11 +235,11 @@ def test_absent_files_and_unknown_suffixes_are_refused(tmp_path: Path) -> None:
 
 
 def test_sample_weather_comes_in_the_units_asked_for() -> None:
-    source = ForcingSource(kind="sample", catchments=["12020000"], seed=4)
+    source = ForcingSource(kind="sample", catchments=["oceanic-hills"], seed=4)
     rain = variable("precipitation", "mm s-1")
     forcing = read_forcing(source, [rain, WARMTH], start="2001-01-01", end="2001-01-31")
     weather = sample_weather.daily_weather(
-        "2001-01-01", "2001-01-31", seed=4, catchments=sample(["12020000"])
+        "2001-01-01", "2001-01-31", seed=4, catchments=sample(["oceanic-hills"])
     )
     np.testing.assert_allclose(forcing.values["precipitation"] * 86_400, weather.values["precipitation"])
     with pytest.raises(ForcingError, match="has no shortwave"):
