@@ -49,6 +49,7 @@ Array = NDArray[np.float64]
 
 CHUNK_VALUES = 2_000_000
 """Values of one variable that are collected before they are written."""
+TOTAL = "water_storage"
 STORES = ("snow_water_equivalent", "soil_moisture", "upper_zone_storage", "lower_zone_storage")
 """Symbols of outputs that are water held per area."""
 CHECKPOINT_SECONDS = 30.0
@@ -201,7 +202,8 @@ class Simulation:
         self.steps = self.forcing.time.size // self.rows_per_step
         self.observed = _observations(plan, self.forcing, self.step_seconds)
         self.outputs = _selected(outputs, plan.output.variables)
-        self.stores = [v for v in outputs if v.symbol in STORES]
+        # All water in one number says more than the stores that happen to be published.
+        self.stores = [v for v in outputs if v.symbol == TOTAL] or [v for v in outputs if v.symbol in STORES]
         self._places = places
         self._done = 0
 
@@ -315,7 +317,7 @@ class Simulation:
         inputs = [Column(v, "mean") for v in self.inputs]
         observed = [Column(v, "mean") for v in self.observed]
         outputs = [
-            Column(v, "sum" if v.per_update else "end" if v.symbol in STORES else "mean")
+            Column(v, "sum" if v.per_update else "end" if v.symbol in (TOTAL, *STORES) else "mean")
             for v in self.outputs
         ]
         return [*inputs, *observed, *outputs]
@@ -379,8 +381,8 @@ class Simulation:
 def water_balance_table(results: Path) -> str:
     """Return a table of the mean water balance of each catchment in a results file, mm per year.
 
-    The residual is precipitation minus evapotranspiration, runoff and the gain of the published stores: water that
-    is under way in the channels, or held in stores that are not published, is in it.
+    The residual is precipitation minus evapotranspiration, runoff and the gain of storage. Where a component does not
+    publish all its water in one number, what its published stores leave out is in the residual.
     """
     with netCDF4.Dataset(results) as file:
         steps = file["time_bounds"][:]

@@ -197,6 +197,19 @@ _HYDROLOGY = (
         "Recharge from the soil to the zones below",
     ),
     Variable(
+        "land_water__volume-per-area_storage_density",
+        "mm",
+        "water_storage",
+        "All water of the catchment: snow, soil, zones, and what is on its way to the outlet",
+        NOT_NEGATIVE,
+    ),
+    Variable(
+        "groundwater__lateral-exchange_volume_flux",
+        "mm d-1",
+        "lateral_exchange",
+        "Water gained from the regional groundwater (negative: lost to it)",
+    ),
+    Variable(
         "land_surface_water__quickflow_volume_flux",
         "mm d-1",
         "quickflow",

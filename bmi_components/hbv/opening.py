@@ -48,6 +48,7 @@ _STORES_AND_FLUXES = {
     "interflow": "interflow",
     "baseflow": "baseflow",
     "recharge": "recharge",
+    "water_storage": "storage",
 }
 """Published outputs, by symbol, and what the model calls them; their units are the model's."""
 
@@ -89,7 +90,7 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
         _attributes(bundle, catchments),
         site,
         driver if on_host else make_driver(*how, settings.device),
-        _outputs(settings, site),
+        _outputs(settings, site, "lateral_exchange" in shared.names),
         _record(settings, bundle, catchments, driver),
         keep_state=settings.warm_up is not None and settings.warm_up.keep_state,
     )
@@ -153,7 +154,8 @@ def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> Vector
     return table
 
 
-def _outputs(settings: DeltaHBVSettings, site: Site) -> list[OutputVariable]:
+def _outputs(settings: DeltaHBVSettings, site: Site, exchanges_water: bool) -> list[OutputVariable]:
+    """Return what is published: with these, rain and storage a caller can close the water balance."""
     rate = {"mm d-1": 1.0, "m h-1": 1e-3 / 24.0}[settings.runoff_units]
     outputs = [
         # An amount per update is given as a rate, m s-1: the component knows how long the update was.
@@ -163,7 +165,10 @@ def _outputs(settings: DeltaHBVSettings, site: Site) -> list[OutputVariable]:
     if np.isfinite(site.area).all():
         volume = 1e3 * site.area / SECONDS_PER_DAY
         outputs.append(OutputVariable(variable("streamflow"), "streamflow", volume))
-    outputs += [OutputVariable(variable(symbol), source) for symbol, source in _STORES_AND_FLUXES.items()]
+    published = dict(_STORES_AND_FLUXES)
+    if exchanges_water:
+        published["lateral_exchange"] = "lateral_exchange"
+    outputs += [OutputVariable(variable(symbol), source) for symbol, source in published.items()]
     return outputs
 
 

@@ -74,6 +74,7 @@ class SharedHBV:
         self.identity = bundle.identity
         self.dtype, self.device = dtype, device
         self.names = self.model.output_names
+        self.rows = (*self.names, "storage", "precipitation")
         self.variables = _parameter_variables(self.model, {a.name: a.units for a in bundle.attributes})
 
     @cached_property
@@ -194,7 +195,7 @@ class HBVStepper(Stepper):
         self._record = record
         self._keep_state = keep_state and record is not None
         self._overridden: dict[str, Vector] = {}
-        self._sources = np.array([shared.names.index(o.source) for o in outputs])
+        self._sources = np.array([shared.rows.index(o.source) for o in outputs])
         self._factors = np.stack(
             [np.broadcast_to(np.asarray(o.factor, float), (self.size,)) for o in outputs]
         )
@@ -250,14 +251,17 @@ class HBVStepper(Stepper):
     def initial_outputs(self, outputs: Vector) -> None:
         """Write the stores as they are, and no fluxes."""
         model = self.shared.model
-        values = np.zeros((len(self.shared.names), self.size))
+        values = np.zeros((len(self.shared.rows), self.size))
         if self._keep_state:
             self._bound()
-            stores = self.read_state()["stores"]
+            arrays = self._arrays()
+            stores = _to_host(arrays["stores"])
+            values[-2] = _to_host(arrays["under_way"]).sum((0, 1)) * model.physics.dt
         else:
             stores = model.initial_state(self.size).stores.cpu().numpy()
         for name, store in zip(model.physics.stores, stores, strict=True):
-            values[self.shared.names.index(name)] = store.mean(-1)
+            values[self.shared.rows.index(name)] = store.mean(-1)
+            values[-2] += store.mean(-1)
         outputs.reshape(self._factors.shape)[:] = values[self._sources] * self._factors
 
     # State ----------------------------------------------------------------------------------------
@@ -347,8 +351,7 @@ class HBVStepper(Stepper):
         model = self.shared.model
         arrays = {name: _to_host(array) for name, array in self._arrays().items()}
         dt = model.physics.dt
-        names = (*self.shared.names, "precipitation")
-        sums = dict(zip(names, np.asarray(arrays["cumulative"], np.float64) * dt, strict=True))
+        sums = dict(zip(self.shared.rows, np.asarray(arrays["cumulative"], np.float64) * dt, strict=True))
         stored = arrays["stores"].astype(np.float64).mean(-1).sum(0)
         stored = stored + arrays["under_way"].astype(np.float64).sum((0, 1)) * dt
         leaked = -sums["made_up"] - sums.get("lateral_exchange", 0.0)
@@ -381,8 +384,9 @@ class HostHBVStepper(HBVStepper):
         if first:
             self._stores = np.zeros((len(model.physics.stores), n, model.hyperparameters.components), dtype)
             self._under_way = np.zeros((len(self._hydrograph) - 1, len(model.physics.runoff), n), dtype)
-            # The model's outputs, and precipitation in the last row.
-            self._values = np.zeros((len(shared.names) + 1, n), dtype)
+            # The model's outputs, and what is stored and has fallen in the last two rows.
+            self._values = np.zeros((len(shared.rows), n), dtype)
+            self._waiting = np.zeros(n, dtype)
             self._cumulative = np.zeros(self._values.shape)
             self._initial = np.zeros(n)
         else:
@@ -405,7 +409,8 @@ class HostHBVStepper(HBVStepper):
         self._raw = self._lstm.raw.reshape(len(model.dynamic_bounds), -1, n).transpose(0, 2, 1)
 
         values, flows = _address(self._values), _address(self._values[2:])
-        count, item = self._dynamic.size, self._scaling.itemsize
+        count = self._dynamic.size
+        item = self._values.itemsize
         scaling = _address(self._scaling)
         self._scale_call = (count, scaling, scaling + 2 * count * item)
         self._physics_call = (
@@ -418,6 +423,12 @@ class HostHBVStepper(HBVStepper):
             *(_address(self._under_way), flows),
         )
         self._streamflow_call = (parts, n, flows, values)
+        first_store = shared.rows.index(model.physics.stores[0])
+        stores = (len(model.physics.stores), n, values + first_store * n * item)
+        self._stored_call = (*stores, values + (len(shared.rows) - 2) * n * item)
+        waiting = (len(self._under_way) * parts, n, _address(self._under_way))
+        self._waiting_call = (*waiting, _address(self._waiting))
+        self._dt = model.physics.dt
         self._values_call = (
             *(len(self._values), len(self._sources), n, values, _address(self._cumulative)),
             *(_address(self._sources), _address(self._factors)),
@@ -477,6 +488,10 @@ class HostHBVStepper(HBVStepper):
         kernels.total(*self._runoff_call)
         kernels.route(*self._route_call)
         kernels.total(*self._streamflow_call)
+        kernels.total(*self._stored_call)
+        if len(self._under_way):
+            kernels.total(*self._waiting_call)
+            self._values[-2] += self._waiting * self._dt
         if outputs is not self._published:
             # The component gives the same vector every time; its address is worth keeping.
             self._published = outputs
@@ -500,7 +515,7 @@ class DeviceHBVStepper(HBVStepper):
         self._scaling = self._to_tensor(self._unit_scaling())
         if not self._is_bound:
             self._factors_there = self._to_tensor(self._factors)
-            shape = (len(self.shared.names) + 1, self.size)
+            shape = (len(self.shared.rows), self.size)
             self._cumulative = torch.zeros(shape, dtype=torch.float64, device=self.device)
             self._initial = torch.zeros(self.size, dtype=torch.float64, device=self.device)
             self._dynamic = self._scaling[0].clone()
@@ -546,7 +561,10 @@ class DeviceHBVStepper(HBVStepper):
             self._state, values, self._dynamic = self.shared.model.step_scaled(
                 self._state, rows[: len(FORCINGS)].t(), self._catchments, scaling
             )
-            self._cumulative += torch.cat((values, rows[:1]))
+            stored = self._state.stores.mean(-1).sum(0)
+            stored = stored + self._state.under_way.sum((0, 1)) * self.shared.model.physics.dt
+            values = torch.cat((values, stored[None], rows[:1]))
+            self._cumulative += values
             return (values[torch.from_numpy(self._sources)] * self._factors_there).reshape(-1)
 
 

@@ -25,6 +25,8 @@ PET = "land_surface_water__potential_evaporation_volume_flux"
 RUNOFF_RATE = "land_surface_water__runoff_volume_flux"
 RUNOFF_DEPTH = "land_surface_water__runoff_depth"
 STREAMFLOW = "channel_exit_water_x-section__volume_flow_rate"
+STORAGE = "land_water__volume-per-area_storage_density"
+EXCHANGE = "groundwater__lateral-exchange_volume_flux"
 ET = "land_surface_water__evapotranspiration_volume_flux"
 AORC = {
     P: 2e-5,
@@ -126,11 +128,19 @@ def test_one_catchment_and_many_agree(tmp_path: Path) -> None:
 def test_water_in_is_water_out_and_stored(tmp_path: Path, physics: str) -> None:
     component = initialized(configuration(tmp_path, physics, (12.5, 2600.0), "dtype: float64\n"))
     forcing = weather(400, 2)
-    runoff, evaporation = np.zeros(2), np.zeros(2)
+    runoff, evaporation, total_exchange = np.zeros(2), np.zeros(2), np.zeros(2)
+    before = value(component, STORAGE)
     for day in forcing:
         advance(component, day)
+        if physics == "2.0":
+            total_exchange += value(component, EXCHANGE)
         runoff += value(component, RUNOFF_RATE)
         evaporation += value(component, ET)
+    storage = value(component, STORAGE)
+    exchange = total_exchange if physics == "2.0" else 0.0
+    np.testing.assert_allclose(
+        forcing[:, :, 0].sum(0) + exchange - runoff - evaporation, storage - before, atol=400 * 3e-5
+    )
     stepper = component._run.stepper
     came, left, stored, lost = stepper.balance()
     np.testing.assert_allclose(came - left - stored - lost, 0.0, atol=1e-9)
@@ -139,6 +149,22 @@ def test_water_in_is_water_out_and_stored(tmp_path: Path, physics: str) -> None:
     if physics != "2.0":
         # Without lateral exchange only the floors of the stores make up water: less than one floor a day.
         assert np.all(np.abs(lost) < 400 * 3e-5)
+
+
+def test_the_storage_after_a_warm_up_includes_the_water_under_way(tmp_path: Path) -> None:
+    record = tmp_path / "record.csv"
+    days = weather(200, 1)[:, 0]
+    dates = np.arange("2000-01-01", "2000-07-19", dtype="datetime64[D]")
+    lines = ["time,catchment,precipitation [mm d-1],temperature [degC],potential_evapotranspiration [mm d-1]"]
+    lines += [f"{date},c0,{p},{t},{e}" for date, (p, t, e) in zip(dates, days.tolist(), strict=True)]
+    record.write_text("\n".join(lines) + "\n")
+    warm_up = "start_time: 2000-07-19\nwarm_up: {kind: csv, path: record.csv}\n"
+    component = initialized(configuration(tmp_path, "1.1p", (12.5,), warm_up))
+    before = value(component, STORAGE)
+    forcing = weather(1, 1, 5)[0]
+    advance(component, forcing)
+    left = value(component, RUNOFF_RATE) + value(component, ET)
+    np.testing.assert_allclose(value(component, STORAGE), before + forcing[:, 0] - left, rtol=1e-6)
 
 
 def test_water_under_way_survives_a_restart(tmp_path: Path) -> None:
