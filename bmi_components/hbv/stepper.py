@@ -21,7 +21,8 @@ from bmi_components.hbv.parameters import Parameter
 from bmi_components.hbv.physics import FORCINGS
 from bmi_components.hbv.series import series_kernel
 from bmi_components.kernels.compiled import compiled_elementwise
-from bmi_components.kernels.publishing import publish, total
+from bmi_components.kernels.program import Call, Program
+from bmi_components.kernels.publishing import add_total, publish, total
 from bmi_components.kernels.routing import route_step
 from bmi_components.lstm.stepping import LstmStepping, PackedLstm
 from bmi_components.stepper import Stepper, WaterBalance
@@ -115,6 +116,7 @@ class SharedHBV:
             scale=compiled_elementwise(_scaled_sigmoid, 3, 1, self.dtype).run,
             physics=series.simulate,
             total=total(self.dtype),
+            add_total=add_total(self.dtype),
             route=route_step(self.dtype),
             publish=publish(self.dtype),
         )
@@ -125,6 +127,7 @@ class _Kernels:
     scale: Any
     physics: Any
     total: Any
+    add_total: Any
     route: Any
     publish: Any
 
@@ -375,18 +378,23 @@ class HostHBVStepper(HBVStepper):
         self._static = catchments.static.contiguous().numpy().copy()
         self._hydrograph = catchments.hydrograph.contiguous().numpy().copy()
         self._constants = catchments.site.contiguous().numpy().copy()
-        self._scaling = np.concatenate(
-            [self._unit_scaling(), np.zeros((1, *self._unit_scaling().shape[1:]), dtype)]
-        )
+        bounds, packed = self._unit_scaling(), shared.packed
+        # Lower bound, width and network output of the dynamic parameters in a row, so that one kernel combines them;
+        # one catchment's network writes its output there, with room for the padding of its last layer.
+        count = bounds[0].size
+        memory = np.zeros(2 * count + max(count, packed.dense_out.rows), dtype)
+        self._scaling = memory[: 3 * count].reshape(3, *bounds.shape[1:])
+        self._scaling[:2] = bounds
+        bias = packed.bind(catchments.features.numpy().astype(np.float64))
         self._lstm = LstmStepping(
-            shared.packed, shared.packed.bind(catchments.features.numpy().astype(np.float64))
+            packed, bias, memory[2 * count :][: packed.dense_out.rows] if n == 1 else None
         )
         if first:
             self._stores = np.zeros((len(model.physics.stores), n, model.hyperparameters.components), dtype)
             self._under_way = np.zeros((len(self._hydrograph) - 1, len(model.physics.runoff), n), dtype)
             # The model's outputs, and what is stored and has fallen in the last two rows.
             self._values = np.zeros((len(shared.rows), n), dtype)
-            self._waiting = np.zeros(n, dtype)
+            self._dt = np.array([model.physics.dt], dtype)
             self._cumulative = np.zeros(self._values.shape)
             self._initial = np.zeros(n)
         else:
@@ -409,33 +417,35 @@ class HostHBVStepper(HBVStepper):
         self._raw = self._lstm.raw.reshape(len(model.dynamic_bounds), -1, n).transpose(0, 2, 1)
 
         values, flows = _address(self._values), _address(self._values[2:])
-        count = self._dynamic.size
-        item = self._values.itemsize
-        scaling = _address(self._scaling)
-        self._scale_call = (count, scaling, scaling + 2 * count * item)
-        self._physics_call = (
-            *(1, n, _address(self._stores), _address(self._static), scaling + 2 * count * item),
-            *(_address(self._forcing), _address(self._constants), flows),
+        count, item = self._dynamic.size, self._values.itemsize
+        scaling, forcing, under_way = (
+            _address(self._scaling),
+            _address(self._forcing),
+            _address(self._under_way),
         )
-        self._runoff_call = (parts, n, flows, values + n * item)
-        self._route_call = (
-            *(len(self._hydrograph), parts, n, _address(self._hydrograph), flows),
-            *(_address(self._under_way), flows),
-        )
-        self._streamflow_call = (parts, n, flows, values)
-        first_store = shared.rows.index(model.physics.stores[0])
-        stores = (len(model.physics.stores), n, values + first_store * n * item)
-        self._stored_call = (*stores, values + (len(shared.rows) - 2) * n * item)
-        waiting = (len(self._under_way) * parts, n, _address(self._under_way))
-        self._waiting_call = (*waiting, _address(self._waiting))
-        self._dt = model.physics.dt
-        self._values_call = (
-            *(len(self._values), len(self._sources), n, values, _address(self._cumulative)),
-            *(_address(self._sources), _address(self._factors)),
-        )
+        dynamic = scaling + 2 * count * item
+        length, stores = len(self._hydrograph), model.physics.stores
+        at_stores = values + shared.rows.index(stores[0]) * n * item
+        at_storage = values + (len(shared.rows) - 2) * n * item
+        at_rain = values + (len(shared.rows) - 1) * n * item
+        physics = (1, n, _address(self._stores), _address(self._static), dynamic)
+        kernels = shared.kernels
+        publish = (len(self._values), len(self._sources), n, values, _address(self._cumulative))
+        calls: list[Call] = [
+            *self._lstm.calls,
+            (kernels.scale, (count, scaling, dynamic)),
+            (kernels.physics, (*physics, forcing, _address(self._constants), flows)),
+            (kernels.total, (parts, n, flows, values + n * item)),
+            (kernels.route, (length, parts, n, _address(self._hydrograph), flows, under_way, flows)),
+            (kernels.total, (parts, n, flows, values)),
+            (kernels.total, (len(stores), n, at_stores, at_storage)),
+            (kernels.add_total, ((length - 1) * parts, n, under_way, _address(self._dt), at_storage)),
+            (kernels.total, (1, n, forcing, at_rain)),
+            (kernels.publish, (*publish, _address(self._sources), _address(self._factors), 0)),
+        ]
+        # The component gives the same vector for the outputs every time; `step` fills in where it is.
         self._published: Vector | None = None
-        self._publish_call: tuple[int, ...] = ()
-        self._kernels = shared.kernels
+        self._program = Program(calls)
 
     def _take_state(self, state: HBVState) -> None:
         hidden = self.shared.packed.hidden
@@ -472,7 +482,7 @@ class HostHBVStepper(HBVStepper):
         """Advance one step: network, parameters, physics, routing, each in place."""
         if not self._is_bound:
             self._bind()
-        kernels, lstm = self._kernels, self._lstm
+        lstm = self._lstm
         if self.driver.forcing is not None:
             forcings = self.driver.forcing(forcings.reshape(-1, self.size), time).reshape(-1)
         self._flat_forcing[:] = forcings
@@ -480,23 +490,13 @@ class HostHBVStepper(HBVStepper):
             lstm.forcing[:] = self._forcing
             for i in self._logarithmic:
                 lstm.forcing[i] = np.log10(np.sqrt(lstm.forcing[i]) + 0.1)
-        self._values[-1] = self._forcing[0]
-        lstm.advance()
-        self._dynamic[:] = self._raw
-        kernels.scale(*self._scale_call)
-        kernels.physics(*self._physics_call)
-        kernels.total(*self._runoff_call)
-        kernels.route(*self._route_call)
-        kernels.total(*self._streamflow_call)
-        kernels.total(*self._stored_call)
-        if len(self._under_way):
-            kernels.total(*self._waiting_call)
-            self._values[-2] += self._waiting * self._dt
+        if self.size > 1:
+            lstm.advance()
+            self._dynamic[:] = self._raw
         if outputs is not self._published:
-            # The component gives the same vector every time; its address is worth keeping.
             self._published = outputs
-            self._publish_call = (*self._values_call, _address(outputs))
-        kernels.publish(*self._publish_call)
+            self._program.change(-1, 7, _address(outputs))
+        self._program.run()
         return outputs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bmi_components.kernels.jit import compile_function
 
-__all__ = ["publish", "total"]
+__all__ = ["add_total", "publish", "total"]
 
 
 @cache
@@ -43,6 +43,45 @@ done:
   ret void
 }}"""
     return compile_function(ir, "total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2])
+
+
+@cache
+def add_total(dtype: str) -> Any:
+    """Return ``run(parts, n, flow, factor, out)`` on addresses: add ``factor [1]`` times the sum of ``flow``."""
+    f = "float" if dtype == "float32" else "double"
+    ir = f"""
+define void @add_total(i64 %parts, i64 %n, ptr %flow, ptr %factor, ptr %out) {{
+entry:
+  %s = load {f}, ptr %factor
+  %any = icmp sgt i64 %parts, 0
+  br i1 %any, label %site, label %done
+site:
+  %i = phi i64 [ 0, %entry ], [ %i1, %end ]
+  br label %part
+part:
+  %p = phi i64 [ 0, %site ], [ %p1, %part ]
+  %sum = phi {f} [ 0.0, %site ], [ %new, %part ]
+  %row = mul i64 %p, %n
+  %at = add i64 %row, %i
+  %qp = getelementptr {f}, ptr %flow, i64 %at
+  %q = load {f}, ptr %qp
+  %new = fadd {f} %sum, %q
+  %p1 = add i64 %p, 1
+  %more = icmp slt i64 %p1, %parts
+  br i1 %more, label %part, label %end
+end:
+  %op = getelementptr {f}, ptr %out, i64 %i
+  %before = load {f}, ptr %op
+  %scaled = fmul {f} %s, %new
+  %after = fadd {f} %before, %scaled
+  store {f} %after, ptr %op
+  %i1 = add i64 %i, 1
+  %next = icmp slt i64 %i1, %n
+  br i1 %next, label %site, label %done
+done:
+  ret void
+}}"""
+    return compile_function(ir, "add_total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3])
 
 
 @cache

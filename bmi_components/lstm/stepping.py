@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bmi_components.kernels import Dense, Elementwise
 from bmi_components.kernels.compiled import compiled_elementwise
+from bmi_components.kernels.program import Call
 
 __all__ = ["LstmStepping", "PackedLstm"]
 
@@ -112,6 +113,8 @@ class LstmStepping:
         The shared weights.
     bias : array
         From ``PackedLstm.bind``.
+    output : array, optional
+        Memory for ``raw`` of one catchment, ``packed.dense_out.rows`` elements, where the caller wants it.
 
     Attributes
     ----------
@@ -123,7 +126,7 @@ class LstmStepping:
         The memory, ``[padded hidden, catchment]``.
     """
 
-    def __init__(self, packed: PackedLstm, bias: NDArray[Any]) -> None:
+    def __init__(self, packed: PackedLstm, bias: NDArray[Any], output: NDArray[Any] | None = None) -> None:
         size, n, dtype = packed.padded, bias.shape[1], packed.dtype
         self.packed, self._n = packed, n
         # One block of memory, so that the gates and the cell are rows for one kernel, and the hidden state and what
@@ -137,39 +140,39 @@ class LstmStepping:
         z = self._memory[6 * size : 6 * size + entering]
         hz = self._memory[5 * size : 6 * size + entering]
         self.forcing = np.zeros((packed.forcings, n), dtype) if packed.embedded else z
-        self._output = np.zeros((packed.dense_out.rows, n), dtype)
+        self._output = (
+            np.zeros((packed.dense_out.rows, n), dtype) if output is None else output.reshape(-1, 1)
+        )
         self.raw = self._output[: packed.outputs]
 
         base, item = self._memory.ctypes.data, dtype.itemsize * n
         at_c, at_h, at_z = (base + k * size * item for k in (4, 5, 6))
-        self._relu = (size * n, at_z, at_z)
-        self._cell = (size * n, base, at_c)
+        cell = (size * n, base, at_c)
         gate_bias = bias if packed.gate_bias is None else packed.gate_bias[:, None]
+        self.calls: list[Call] = []
         if n == 1:
-            self._kept = [bias.ravel().copy()]
+            self._kept = bias.ravel().copy()
             if packed.dense_in is not None:
-                self._kept[0] = packed.dense_in.pad(bias.ravel())
-                self._in = _call(packed.dense_in, self._kept[0], self.forcing.ctypes.data, at_z)
-            bias_of_gates = self._kept[0] if packed.gate_bias is None else packed.gate_bias
-            self._gate = _call(packed.dense_gates, bias_of_gates, at_h, base)
-            self._out = _call(packed.dense_out, packed.dense_out_bias, at_h, self._output.ctypes.data)
+                self._kept = packed.dense_in.pad(bias.ravel())
+                self.calls.append(_call(packed.dense_in, self._kept, self.forcing.ctypes.data, at_z))
+                self.calls.append((packed.relu.run, (size, at_z, at_z)))
+            bias_of_gates = self._kept if packed.gate_bias is None else packed.gate_bias
+            self.calls.append(_call(packed.dense_gates, bias_of_gates, at_h, base))
+            self.calls.append((packed.gates.run, cell))
+            self.calls.append(_call(packed.dense_out, packed.dense_out_bias, at_h, self._output.ctypes.data))
         else:
+            self._cell = cell
             self._biases = tuple(torch.from_numpy(b) for b in (bias, gate_bias, packed.out_bias[:, None]))
             self._tensors = tuple(
                 torch.from_numpy(a) for a in (self.forcing, z, hz, self._gates, self.h, self.raw)
             )
 
     def advance(self) -> None:
-        """Advance the memory by the step whose ``forcing`` is there, and leave its output in ``raw``."""
+        """Advance the memory of many catchments by the step whose ``forcing`` is there; leave the output in ``raw``.
+
+        For one catchment put ``calls`` into a `Program`.
+        """
         packed = self.packed
-        if self._n == 1:
-            if packed.dense_in is not None:
-                packed.dense_in.run(*self._in)
-                packed.relu.run(*self._relu)
-            packed.dense_gates.run(*self._gate)
-            packed.gates.run(*self._cell)
-            packed.dense_out.run(*self._out)
-            return
         forcing, z, hz, gates, h, raw = self._tensors
         w_in, w_gates, w_out = packed.tensors
         b_in, b_gates, b_out = self._biases
@@ -180,6 +183,6 @@ class LstmStepping:
         torch.addmm(b_out, w_out, h, out=raw)
 
 
-def _call(dense: Dense, bias: NDArray[Any], x: int, y: int) -> tuple[int, ...]:
-    """Return the arguments of ``dense.run`` for a vector and a result at fixed addresses."""
-    return (dense.blocks, dense.columns, dense.weights.ctypes.data, bias.ctypes.data, x, y)
+def _call(dense: Dense, bias: NDArray[Any], x: int, y: int) -> Call:
+    """Return the call of a dense layer for a vector and a result at fixed addresses."""
+    return dense.run, (dense.blocks, dense.columns, dense.weights.ctypes.data, bias.ctypes.data, x, y)
