@@ -115,6 +115,20 @@ def hbv_variants() -> str:
     )
 
 
+def hbv_outputs() -> str:
+    """Return what DeltaHBV publishes, by Standard Name, and the symbols by which files name it."""
+    from bmi_components.hbv.opening import _STORES_AND_FLUXES
+    from bmi_components.variables import CATALOGUE
+
+    published = ("runoff_depth", "runoff_rate", "streamflow", *_STORES_AND_FLUXES, "lateral_exchange")
+    rows = [
+        [f"`{entry.name}`", entry.units, entry.description, f"`{symbol}`"]
+        for symbol in published
+        for entry in (CATALOGUE[symbol],)
+    ]
+    return table(["name", "units", "what it is", "symbol"], rows)
+
+
 def settings(kind: type[Any], heading: str) -> str:
     """Return the keys of a settings class, then those of every part that it is made of, from the schema."""
     from bmi_components.config import describe
@@ -170,11 +184,11 @@ def configuration() -> str:
     return settings(DeltaHBVSettings, "###")
 
 
-def forcing_source() -> str:
-    """Return the keys that say where forcing comes from."""
-    from bmi_components.forcing.readers import ForcingSource
+def run_section() -> str:
+    """Return the keys of the section ``run``, with those of the forcing and of the output."""
+    from bmi_components.simulation import RunSettings
 
-    return settings(ForcingSource, "###")
+    return settings(RunSettings, "###")
 
 
 def recipe() -> str:
@@ -221,13 +235,14 @@ GENERATED: dict[str, Callable[[], str]] = {
     for f in (
         benchmarks,
         configuration,
-        forcing_source,
         hbv_parameters,
         hbv_routing_parameters,
         hbv_variants,
         hbv_hyperparameters,
+        hbv_outputs,
         public_names,
         recipe,
+        run_section,
         variables,
     )
 }

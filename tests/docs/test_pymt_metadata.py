@@ -36,4 +36,4 @@ def test_a_run_that_pymt_sets_up_has_a_valid_configuration(tmp_path: Path) -> No
     settings = load(tmp_path / "config.yaml", DeltaHBVSettings)
     assert settings.model == Path("/models/some")
     assert settings.warm_up is not None
-    assert settings.warm_up.forcing == Path("/data/before.nc")
+    assert settings.warm_up.path == Path("/data/before.nc")
