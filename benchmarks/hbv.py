@@ -190,7 +190,7 @@ def instances(setting: Setting) -> list[Row]:
     count, long_run = (300, 1000) if setting.quick else (10_000, 20_000)
     for model, label, stepped in (
         ("nextgen", "NextGen files, δHBV 2.0", count - 1),
-        ("1.1p", "own YAML, δHBV 1.1p, LSTM-256", min(count - 1, 200)),
+        ("1.1p", "own YAML, δHBV 1.1p, LSTM-256", min(count - 1, 400)),
     ):
         say(f"instances: {count} components of {label}")
         with setting.ours() as worker:
