@@ -16,7 +16,7 @@ from bmi_components.hbv.networks import LstmLayer, LstmMlpNetwork, LstmNetwork, 
 from bmi_components.hbv.parameters import UNIT_ROUTING, Parameter
 from bmi_components.hbv.physics import FORCINGS, VARIANTS, Physics, physics_variant
 from bmi_components.hbv.routing import route, unit_hydrograph
-from bmi_components.hbv.series import initial_stores, simulate_physics
+from bmi_components.hbv.series import Series, initial_stores, simulate_physics
 from bmi_components.lstm.cells import LstmState
 from bmi_components.trained_model import NamedUnits, TrainedModel
 
@@ -376,12 +376,13 @@ class DeltaHBV(nn.Module):
         layer = self.network.lstminv if isinstance(self.network, LstmMlpNetwork) else self.network
         return layer.linear_out.weight, layer.linear_out.bias
 
-    def dynamic_parameters(self, hidden: Tensor, scaling: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Read the dynamic parameters ``[..., p, catchment, m]`` out of hidden states ``[..., catchment, hidden]``."""
-        u = torch.sigmoid(nn.functional.linear(hidden, *self.readout()))
-        if scaling is None:
-            return self._scale(u, self.dynamic_lower, self.dynamic_upper)
-        return scaling[0] + self._by_component(u) * scaling[1]
+    def raw_dynamic_parameters(self, hidden: Tensor) -> Tensor:
+        """Read the dynamic parameters out of hidden states ``[..., catchment, hidden]``, before the sigmoid.
+
+        Returns ``[..., catchment, parameter, component]``.
+        """
+        raw = nn.functional.linear(hidden, *self.readout())
+        return raw.view(*raw.shape[:-1], len(self.dynamic_bounds), self.hyperparameters.components)
 
     def bind(self, attributes: Tensor, hidden: Tensor | None) -> Catchments:
         """Fix everything about the catchments that does not vary with time.
@@ -465,7 +466,7 @@ class DeltaHBV(nn.Module):
             and its parts are routed, "runoff" is not.
         """
         hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, catchments.features)
-        dynamic = self.dynamic_parameters(hidden)
+        dynamic = self.raw_dynamic_parameters(hidden)
         stores, under_way, outputs = self._run_physics(
             state, dynamic, forcing, catchments, self.output_names[2:]
         )
@@ -473,25 +474,26 @@ class DeltaHBV(nn.Module):
 
     def step(self, state: HBVState, forcing: Tensor, catchments: Catchments) -> tuple[HBVState, Tensor]:
         """Advance by one step of forcing ``[catchment, 3]``; outputs are ``[output, catchment]`` as in `simulate`."""
-        state, outputs, _ = self.step_scaled(state, forcing, catchments, None)
-        return state, outputs
+        state, outputs = self.simulate(state, forcing.unsqueeze(0), catchments)
+        return state, outputs[0]
 
     def step_scaled(
         self,
         state: HBVState,
         forcing: Tensor,
         catchments: Catchments,
-        scaling: tuple[Tensor, Tensor] | None,
+        scaling: tuple[Tensor, Tensor],
     ) -> tuple[HBVState, Tensor, Tensor]:
         """Advance by one step with dynamic parameters ``lower + u * width`` of one's own.
 
-        ``scaling`` is the pair, each ``[parameter, catchment, component]``; a width of 0 holds a parameter. Also
+        ``scaling`` is the pair, each ``[catchment, parameter, component]``; a width of 0 holds a parameter. Also
         returns the step's dynamic parameters, of the same shape.
         """
         hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing[None], catchments.features)
-        dynamic = self.dynamic_parameters(hidden, scaling)
+        dynamic = scaling[0] + torch.sigmoid(self.raw_dynamic_parameters(hidden)) * scaling[1]
         names = self.output_names[2:]
-        stores, under_way, outputs = self._run_physics(state, dynamic, forcing[None], catchments, names)
+        run = self._run_physics(state, dynamic, forcing[None], catchments, names, raw=False)
+        stores, under_way, outputs = run
         return HBVState(stores, under_way, h, c), outputs[0], dynamic[0]
 
     def _run_network(self, memory: LstmState, forcing: Tensor, features: Tensor) -> tuple[Tensor, LstmState]:
@@ -510,17 +512,28 @@ class DeltaHBV(nn.Module):
         forcing: Tensor,
         catchments: Catchments,
         names: tuple[str, ...],
+        raw: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Physics and routing of ``names`` (runoff fluxes first); streamflow and unrouted runoff come before them."""
-        weather = forcing.transpose(1, 2)
-        run = simulate_physics(
-            self.physics, state.stores, catchments.static, dynamic, weather, catchments.site, names
-        )
+        run = self._simulate_physics(state, dynamic, forcing, catchments, names, raw)
         parts = len(self.physics.runoff)
         runoff = run.outputs[:, :parts]
         routed, under_way = route(runoff, catchments.hydrograph[:, None], state.under_way)
         totals = torch.stack((routed.sum(1), runoff.sum(1)), dim=1)
         return run.stores, under_way, torch.cat((totals, routed, run.outputs[:, parts:]), dim=1)
+
+    def _simulate_physics(
+        self,
+        state: HBVState,
+        dynamic: Tensor,
+        forcing: Tensor,
+        catchments: Catchments,
+        names: tuple[str, ...],
+        raw: bool = True,
+    ) -> Series:
+        weather = forcing.transpose(1, 2)
+        static, site = catchments.static, catchments.site
+        return simulate_physics(self.physics, state.stores, static, dynamic, weather, site, names, raw)
 
     def forward(self, forcing: Tensor, attributes: Tensor, warm_up: int) -> Tensor:
         """Simulate streamflow from nearly empty stores: what training and evaluation call.
@@ -550,9 +563,10 @@ class DeltaHBV(nn.Module):
         hidden, _ = self._run_network(LstmState(state.h, state.c), forcing, features)
         last = self.hyperparameters.static_parameters_from == "last_step" or warm_up == 0
         catchments = self.bind(attributes, hidden[-1 if last else warm_up - 1])
-        dynamic = self.dynamic_parameters(hidden)
-        _, _, outputs = self._run_physics(state, dynamic, forcing, catchments, self.physics.runoff)
-        return outputs[warm_up:, 0]
+        dynamic = self.raw_dynamic_parameters(hidden)
+        run = self._simulate_physics(state, dynamic, forcing, catchments, self.physics.runoff)
+        streamflow, _ = route(run.outputs.sum(1), catchments.hydrograph)
+        return streamflow[warm_up:]
 
     def warm_up(self, forcing: Tensor, attributes: Tensor) -> tuple[Catchments, HBVState]:
         """Fix the static parameters at the end of a record and bring the state there.
@@ -565,7 +579,7 @@ class DeltaHBV(nn.Module):
         features = self.standardise_attributes(attributes)
         hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, features)
         catchments = self.bind(attributes, hidden[-1])
-        dynamic = self.dynamic_parameters(hidden)
+        dynamic = self.raw_dynamic_parameters(hidden)
         stores, under_way, _ = self._run_physics(state, dynamic, forcing, catchments, self.physics.runoff)
         return catchments, HBVState(stores, under_way, h, c)
 

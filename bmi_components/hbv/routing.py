@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from bmi_components.kernels.correlation import correlate
 
 __all__ = ["lagged", "route", "route_to_gauges", "unit_hydrograph"]
 
@@ -62,14 +68,54 @@ def route(flow: Tensor, hydrograph: Tensor, under_way: Tensor | None = None) -> 
         it at once gives.
     """
     steps, length = flow.shape[0], hydrograph.shape[0]
-    ends = [0, 0] * (flow.dim() - 1)
-    padded = functional.pad(flow, [*ends, length - 1, length - 1])
+    weights = hydrograph.expand(length, *flow.shape[1:])
+    if flow.device.type == "cpu" and flow.dtype in (torch.float32, torch.float64):
+        arriving = _Routing.apply(flow, weights)  # type: ignore[no-untyped-call]
+    else:
+        arriving = _route_in_torch(flow, weights)
+    if under_way is not None:
+        arriving = torch.cat((arriving[: length - 1] + under_way, arriving[length - 1 :]))
+    return arriving[:steps], arriving[steps:]
+
+
+def _pad(series: Tensor, steps: int) -> Tensor:
+    """Add so many steps of nothing at both ends."""
+    return functional.pad(series, [*[0, 0] * (series.dim() - 1), steps, steps])
+
+
+def _correlate(weights: Tensor, series: Tensor) -> Tensor:
+    """Sums over k of ``weights[k] * series[j + k]``, for every j for which all are there."""
+    weights, series = weights.contiguous(), series.contiguous()
+    out = series.new_empty(series.shape[0] - weights.shape[0] + 1, *series.shape[1:])
+    kernel = correlate(str(series.dtype).removeprefix("torch."))
+    lanes = out[0].numel() if out.shape[0] else 0
+    kernel(out.shape[0], weights.shape[0], lanes, weights.data_ptr(), series.data_ptr(), out.data_ptr())
+    return out
+
+
+class _Routing(Function):
+    """All that arrives from a series, ``[time + length - 1, ...]``: a convolution and, backward, two correlations."""
+
+    @staticmethod
+    def forward(context: Any, flow: Tensor, weights: Tensor) -> Tensor:
+        context.save_for_backward(flow, weights)
+        return _correlate(weights.flip(0), _pad(flow, weights.shape[0] - 1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        flow, weights = context.saved_tensors
+        return _correlate(weights, gradient), _correlate(flow, gradient)
+
+
+def _route_in_torch(flow: Tensor, weights: Tensor) -> Tensor:
+    """The same by torch, for other devices."""
+    steps, length = flow.shape[0], weights.shape[0]
+    padded = _pad(flow, length - 1)
     arriving = torch.zeros_like(padded[: steps + length - 1])
     for k in range(length):
-        arriving = arriving + hydrograph[k] * padded[length - 1 - k : steps + 2 * (length - 1) - k]
-    if under_way is not None:
-        arriving = arriving + functional.pad(under_way, [*ends, 0, steps])
-    return arriving[:steps], arriving[steps:]
+        arriving = arriving + weights[k] * padded[length - 1 - k : steps + 2 * (length - 1) - k]
+    return arriving
 
 
 def route_to_gauges(

@@ -31,7 +31,8 @@ def initial_stores(
     return torch.full(shape, INITIAL_STORE, dtype=dtype, device=device)
 
 
-def _signature(physics: Physics, outputs: tuple[str, ...]) -> SeriesSignature:
+def _signature(physics: Physics, outputs: tuple[str, ...], raw: bool) -> SeriesSignature:
+    bounds = tuple((p.lower, p.upper - p.lower) for p in physics.bounds() if p.symbol in physics.dynamic)
     return SeriesSignature(
         step=lambda stores, p, forcing, site: physics.step(stores, p, forcing, site, physics.dt),
         stores=physics.stores,
@@ -40,15 +41,21 @@ def _signature(physics: Physics, outputs: tuple[str, ...]) -> SeriesSignature:
         forcings=FORCINGS,
         sites=physics.sites,
         outputs=outputs,
+        dynamic_bounds=bounds if raw else None,
     )
 
 
 @cache
 def series_kernel(
-    name: str, dynamic: tuple[str, ...], outputs: tuple[str, ...], components: int, dtype: str
+    name: str,
+    dynamic: tuple[str, ...],
+    outputs: tuple[str, ...],
+    components: int,
+    dtype: str,
+    raw: bool = False,
 ) -> SeriesKernel:
     """Return the compiled loops of a variant; compiled once per process."""
-    return SeriesKernel(_signature(physics_variant(name, dynamic), outputs), components, dtype)
+    return SeriesKernel(_signature(physics_variant(name, dynamic), outputs, raw), components, dtype)
 
 
 class _CompiledSeries(Function):
@@ -100,6 +107,7 @@ def simulate_physics(
     forcing: Tensor,
     site: Tensor,
     outputs: tuple[str, ...],
+    raw: bool = False,
 ) -> Series:
     """Run the physics over a series.
 
@@ -113,7 +121,7 @@ def simulate_physics(
         Parameters that do not vary, in their own units, ``[parameter, catchment, component]``, in the order of the
         variant without its dynamic ones.
     dynamic : Tensor
-        The others, ``[time, parameter, catchment, component]``.
+        The others, ``[time, catchment, parameter, component]``.
     forcing : Tensor
         Precipitation [mm d-1], temperature [degC] and potential evapotranspiration [mm d-1],
         ``[time, 3, catchment]``.
@@ -121,6 +129,8 @@ def simulate_physics(
         The variant's ``sites``, ``[site, catchment]``; no gradient is taken with respect to it.
     outputs : tuple of str
         Names of fluxes, or of stores after the step; averaged over the components.
+    raw : bool
+        Whether ``dynamic`` is a network's output, to be mapped between the bounds by a sigmoid.
 
     Returns
     -------
@@ -129,9 +139,9 @@ def simulate_physics(
     """
     if forcing.device.type == "cpu" and forcing.dtype in (torch.float32, torch.float64):
         dtype = str(forcing.dtype).removeprefix("torch.")
-        kernel = series_kernel(physics.name, physics.dynamic, outputs, stores.shape[-1], dtype)
+        kernel = series_kernel(physics.name, physics.dynamic, outputs, stores.shape[-1], dtype, raw)
         return Series(*_CompiledSeries.apply(kernel, stores, static, dynamic, forcing, site))  # type: ignore[no-untyped-call]
-    return simulate_physics_in_torch(physics, stores, static, dynamic, forcing, site, outputs)
+    return simulate_physics_in_torch(physics, stores, static, dynamic, forcing, site, outputs, raw)
 
 
 def simulate_physics_in_torch(
@@ -142,9 +152,15 @@ def simulate_physics_in_torch(
     forcing: Tensor,
     site: Tensor,
     outputs: tuple[str, ...],
+    raw: bool = False,
 ) -> Series:
     """Run the physics step by step in torch: on any device, and what the compiled loops are tested against."""
     components = stores.shape[-1]
+    if raw:
+        bounds = [p for p in physics.bounds() if p.symbol in physics.dynamic]
+        lower = dynamic.new_tensor([p.lower for p in bounds])[:, None]
+        width = dynamic.new_tensor([p.upper - p.lower for p in bounds])[:, None]
+        dynamic = lower + torch.sigmoid(dynamic) * width
     constant = dict(
         zip((s for s in physics.parameters if s not in physics.dynamic), static.unbind(0), strict=True)
     )
@@ -152,7 +168,7 @@ def simulate_physics_in_torch(
     state = dict(zip(physics.stores, stores.unbind(0), strict=True))
     series = []
     for t in range(forcing.shape[0]):
-        parameters = {**constant, **dict(zip(physics.dynamic, dynamic[t].unbind(0), strict=True))}
+        parameters = {**constant, **dict(zip(physics.dynamic, dynamic[t].unbind(1), strict=True))}
         weather = {
             name: forcing[t, i].unsqueeze(-1).expand(-1, components) for i, name in enumerate(FORCINGS)
         }

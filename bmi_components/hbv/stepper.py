@@ -220,7 +220,7 @@ class HBVStepper(Stepper):
 
     @abc.abstractmethod
     def _dynamic_now(self) -> Any:
-        """Dynamic parameters of the latest step, ``[parameter, catchment, component]``."""
+        """Dynamic parameters of the latest step, ``[catchment, parameter, component]``."""
 
     # Binding --------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class HBVStepper(Stepper):
         self._bound()
         arrays = self._arrays()
         lower, width = (_to_host(half) for half in arrays["dynamic_scaling"])
-        dynamic = np.where(width == 0.0, lower, _to_host(self._dynamic_now()))
+        dynamic = np.where(width == 0.0, lower, _to_host(self._dynamic_now())).swapaxes(0, 1)
         for bounds, values in (
             (model.static_bounds, _to_host(arrays["static_parameters"])),
             (model.dynamic_bounds, dynamic),
@@ -330,16 +330,16 @@ class HBVStepper(Stepper):
         for i, p in enumerate(model.dynamic_bounds):
             if p.published_name == name:
                 scaling = arrays["dynamic_scaling"]
-                scaling[0, i] = held if isinstance(scaling, np.ndarray) else self._to_tensor(held)
-                scaling[1, i] = 0.0
+                scaling[0, :, i] = held if isinstance(scaling, np.ndarray) else self._to_tensor(held)
+                scaling[1, :, i] = 0.0
 
     def _unit_scaling(self) -> NDArray[Any]:
-        """Lower bound and width of the dynamic parameters, ``[2, parameter, catchment, component]``."""
+        """Lower bound and width of the dynamic parameters, ``[2, catchment, parameter, component]``."""
         model = self.shared.model
         low = np.array([p.lower for p in model.dynamic_bounds])
         width = np.array([p.upper - p.lower for p in model.dynamic_bounds])
-        shape = (2, len(low), self.size, model.hyperparameters.components)
-        return np.broadcast_to(np.stack([low, width])[:, :, None, None], shape).astype(self.shared.dtype)
+        shape = (2, self.size, len(low), model.hyperparameters.components)
+        return np.broadcast_to(np.stack([low, width])[:, None, :, None], shape).astype(self.shared.dtype)
 
     # Water ----------------------------------------------------------------------------------------
 
@@ -414,7 +414,8 @@ class HostHBVStepper(HBVStepper):
         self._forcing = np.zeros_like(self._lstm.forcing) if self._logarithmic else self._lstm.forcing
         self._flat_forcing = self._forcing.reshape(-1)
         self._dynamic = self._scaling[2]
-        self._raw = self._lstm.raw.reshape(len(model.dynamic_bounds), -1, n).transpose(0, 2, 1)
+        self._raw = self._lstm.raw.T
+        self._flat_dynamic = self._dynamic.reshape(n, -1)
 
         values, flows = _address(self._values), _address(self._values[2:])
         count, item = self._dynamic.size, self._values.itemsize
@@ -492,7 +493,7 @@ class HostHBVStepper(HBVStepper):
                 lstm.forcing[i] = np.log10(np.sqrt(lstm.forcing[i]) + 0.1)
         if self.size > 1:
             lstm.advance()
-            self._dynamic[:] = self._raw
+            self._flat_dynamic[:] = self._raw
         if outputs is not self._published:
             self._published = outputs
             self._program.change(-1, 7, _address(outputs))

@@ -218,6 +218,12 @@ def _operation(block: Block, name: str, a: list[Any]) -> str:
     match name:
         case "rsub":
             return block.binary("fsub", a[1], a[0])
+        case "sigmoid_backward":
+            one_less = block.binary("fsub", block.constant(1.0), a[1])
+            return block.binary("fmul", a[0], block.binary("fmul", one_less, a[1]))
+        case "tanh_backward":
+            square = block.binary("fmul", a[1], a[1])
+            return block.binary("fmul", a[0], block.binary("fsub", block.constant(1.0), square))
         case "pow":
             return block.power(a[0], a[1])
         case "where":
@@ -225,7 +231,11 @@ def _operation(block: Block, name: str, a: list[Any]) -> str:
         case "masked_fill":
             return block.select(a[1], a[2], a[0])
         case "minimum" | "maximum":
-            return block.intrinsic(name, a[0], a[1])
+            # The processor's own minimum gives the second operand if one is NaN; torch gives NaN.
+            smaller = block.select(
+                block.compare("olt" if name == "minimum" else "ogt", a[0], a[1]), a[0], a[1]
+            )
+            return block.select(block.compare("uno", a[0], a[0]), a[0], smaller)
         case "logical_and" | "bitwise_and":
             return block.emit(f"and {block.mask} {a[0]}, {a[1]}")
         case "logical_or" | "bitwise_or":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, fx
 
 from bmi_components.kernels.jit import compile_function
@@ -29,7 +30,8 @@ class SeriesSignature:
     """What a step takes and gives, by name.
 
     ``step(stores, parameters, forcing, site) -> (stores, fluxes)`` is elementwise; ``outputs`` are names of fluxes, or
-    of stores after the step, to be averaged over the components of a catchment.
+    of stores after the step, to be averaged over the components of a catchment. With ``dynamic_bounds`` (lower bound
+    and width of each) the dynamic parameters come as a network gives them: the value is lower + sigmoid(raw) width.
     """
 
     step: Callable[[Values, Values, Values, Values], tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -39,6 +41,7 @@ class SeriesSignature:
     forcings: tuple[str, ...]
     sites: tuple[str, ...]
     outputs: tuple[str, ...]
+    dynamic_bounds: tuple[tuple[float, float], ...] | None = None
 
     @property
     def arguments(self) -> int:
@@ -53,10 +56,18 @@ class SeriesSignature:
             return {name: next(remaining) for name in names}
 
         stores = take(self.stores)
-        parameters = {**take(self.static), **take(self.dynamic)}
+        parameters = {**take(self.static), **self._scaled(take(self.dynamic))}
         stores, fluxes = self.step(stores, parameters, take(self.forcings), take(self.sites))
         everything = {**fluxes, **stores}
         return (*(stores[name] for name in self.stores), *(everything[name] for name in self.outputs))
+
+    def _scaled(self, dynamic: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.dynamic_bounds is None:
+            return dynamic
+        return {
+            name: lower + torch.sigmoid(raw) * width
+            for (name, raw), (lower, width) in zip(dynamic.items(), self.dynamic_bounds, strict=True)
+        }
 
 
 class SeriesKernel:
@@ -65,7 +76,7 @@ class SeriesKernel:
     Arrays are C-contiguous in ``dtype``, given by address; T steps, N catchments, M components:
 
     * ``stores [store, N, M]`` (read, and left as they are at the end), ``static [parameter, N, M]``,
-      ``dynamic [T, parameter, N, M]``, ``forcing [T, forcing, N]``, ``site [site, N]``, ``out [T, output, N]``;
+      ``dynamic [T, N, parameter, M]``, ``forcing [T, forcing, N]``, ``site [site, N]``, ``out [T, output, N]``;
     * ``simulate(T, N, stores, static, dynamic, forcing, site, out)``;
     * ``adjoint(T, N, initial stores, static, dynamic, forcing, site, gradient of out, gradient of final stores (left
       as that of the initial ones), gradient of static, gradient of dynamic, gradient of forcing [T, forcing, N],
@@ -216,16 +227,61 @@ class _Loop:
             value = block.emit(f"fadd <{width} x {f}> {before}, {value}")
         block.do(f"store <{width} x {f}> {value}, ptr {pointer}, align {self.kernel._size}")
 
-    def _inputs(self, block: Block, stores: list[str], time: str, lane: str, catchment: str) -> list[str]:
+    def _dynamic_places(self, block: Block, time: str, catchment: str, chunk: int) -> list[list[str]]:
+        """Where the lanes of each dynamic parameter start, for each catchment of the block."""
+        count, m = len(self.signature.dynamic), self.kernel.components
+        before = self._row(block, time, "%count", catchment)
+        places = []
+        for p in range(count):
+            starts = []
+            for k in range(self.together):
+                row = block.emit(f"add i64 {before}, {k}")
+                start = block.emit(f"mul i64 {row}, {count * m}")
+                starts.append(block.emit(f"add i64 {start}, {p * m + chunk * self.width}"))
+            places.append(starts)
+        return places
+
+    def _load_dynamic(self, block: Block, starts: list[str]) -> str:
+        """Load the lanes of a parameter, catchment by catchment, into one vector."""
+        f, width = block.float_type, self.width // self.together
+        parts = [
+            block.emit(
+                f"load <{width} x {f}>, ptr {self._address(block, '%dynamic', start)}, align {self.kernel._size}"
+            )
+            for start in starts
+        ]
+        while len(parts) > 1:
+            mask = ", ".join(f"i32 {i}" for i in range(2 * width))
+            parts = [
+                block.emit(
+                    f"shufflevector <{width} x {f}> {a}, <{width} x {f}> {b}, <{2 * width} x i32> <{mask}>"
+                )
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            width *= 2
+        return parts[0]
+
+    def _store_dynamic(self, block: Block, value: str, base: str, starts: list[str]) -> None:
+        f, width = block.float_type, self.width // self.together
+        for k, start in enumerate(starts):
+            mask = ", ".join(f"i32 {k * width + i}" for i in range(width))
+            part = block.emit(
+                f"shufflevector {block.vector} {value}, {block.vector} poison, <{width} x i32> <{mask}>"
+            )
+            pointer = self._address(block, base, start)
+            block.do(f"store <{width} x {f}> {part}, ptr {pointer}, align {self.kernel._size}")
+
+    def _inputs(
+        self, block: Block, stores: list[str], time: str, lane: str, catchment: str, chunk: int
+    ) -> list[str]:
         s = self.signature
         values = list(stores)
         values += [
             self._load(block, "%static", self._row(block, str(i), "%lanes", lane))
             for i in range(len(s.static))
         ]
-        n = len(s.dynamic)
         values += [
-            self._load(block, "%dynamic", self._time_row(block, time, n, i, "%lanes", lane)) for i in range(n)
+            self._load_dynamic(block, index) for index in self._dynamic_places(block, time, catchment, chunk)
         ]
         n = len(s.forcings)
         values += [
@@ -252,7 +308,7 @@ class _Loop:
             for i, store in enumerate(stores):
                 kept = self._time_row(body, time, n, i, str(self.width), "0")
                 self._store(body, store, "%scratch", kept)
-        results = lower(self.graph, body, self._inputs(body, stores, time, lane, catchment))
+        results = lower(self.graph, body, self._inputs(body, stores, time, lane, catchment, chunk))
         if self.pullback is None:
             for i, value in enumerate(results[n:]):
                 index = self._time_row(body, time, len(s.outputs), i, "%count", catchment)
@@ -293,7 +349,7 @@ class _Loop:
             self._load(body, "%scratch", self._time_row(body, time, n, i, str(self.width), "0"))
             for i in range(n)
         ]
-        arguments = self._inputs(body, stores, time, lane, catchment)
+        arguments = self._inputs(body, stores, time, lane, catchment, chunk)
         share = body.constant(1 / self.kernel.components)
         cotangents = carried[:n]
         for i in range(len(s.outputs)):
@@ -302,9 +358,8 @@ class _Loop:
         gradients = lower(self.pullback, body, [*arguments, *cotangents])
         updated = gradients[:n]
         updated += [body.binary("fadd", carried[n + i], gradients[n + i]) for i in range(statics)]
-        for i in range(dynamics):
-            index = self._time_row(body, time, dynamics, i, "%lanes", lane)
-            self._store(body, gradients[n + statics + i], "%gdynamic", index)
+        for i, starts in enumerate(self._dynamic_places(body, time, catchment, chunk)):
+            self._store_dynamic(body, gradients[n + statics + i], "%gdynamic", starts)
         for i in range(forcings):
             index = self._time_row(body, time, forcings, i, "%count", catchment)
             self._total(body, gradients[n + statics + dynamics + i], "%gforcing", index, add=chunk > 0)

@@ -85,7 +85,7 @@ def stacked(physics: Physics, static: dict[str, Tensor], dynamic: dict[str, Tens
     still = torch.stack([static[s] for s in physics.parameters if s not in physics.dynamic])
     moving = [dynamic[s] for s in physics.dynamic]
     if moving:
-        return still, torch.stack(moving, dim=1)
+        return still, torch.stack(moving, dim=2)
     return still, still.new_zeros(0)
 
 
@@ -131,7 +131,7 @@ def test_one_run_through_warm_up_and_scored_window(
     parameters = scaled(u, physics, golden.names("param_names"), m)
     static, dynamic = stacked(physics, {k: v[-1] for k, v in parameters.items()}, parameters)
     if not physics.dynamic:
-        dynamic = static.new_zeros(forcing.shape[0], 0, *static.shape[1:])
+        dynamic = static.new_zeros(forcing.shape[0], static.shape[1], 0, static.shape[2])
     names = (*RUNOFF, *(f for f in PUBLISHED if f in (*physics.fluxes, *physics.stores)))
     stores = initial_stores(physics, forcing.shape[2], m, golden.dtype)
     outputs, final = simulate_physics(physics, stores, static, dynamic, forcing, no_site(golden), names)

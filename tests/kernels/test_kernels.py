@@ -98,7 +98,7 @@ def random_run(
     moving = torch.tensor([p.symbol in physics.dynamic for p in bounds])
     lower, width = lower[:, None, None], width[:, None, None]
     static = (lower + width * uniform(len(bounds), catchments, components))[~moving]
-    dynamic = (lower + width * uniform(steps, len(bounds), catchments, components))[:, moving]
+    dynamic = (lower + width * uniform(steps, len(bounds), catchments, components))[:, moving].transpose(1, 2)
     rain = 30.0 * uniform(steps, catchments) * (uniform(steps, catchments) < 0.5)
     forcing = torch.stack(
         [rain, 30.0 * uniform(steps, catchments) - 12.0, 6.0 * uniform(steps, catchments)], 1
@@ -167,6 +167,22 @@ def test_adjoint_equals_torch_autograd(variant: str, catchments: int, components
         )
 
 
+@pytest.mark.parametrize(("catchments", "components"), [(3, 16), (5, 4), (2, 3)])
+def test_the_sigmoid_inside_the_loops_equals_the_one_outside(catchments: int, components: int) -> None:
+    physics = VARIANTS["1.1p"]
+    results = []
+    for simulate in (simulate_physics, simulate_physics_in_torch):
+        run = random_run(physics, catchments, components, 10, torch.float64, 5)
+        run["dynamic"] = torch.randn(
+            run["dynamic"].shape, generator=torch.Generator().manual_seed(1)
+        ).double()
+        leaf = run["dynamic"].requires_grad_()
+        outputs = simulate(physics, **run, outputs=physics.runoff, raw=True).outputs
+        results.append((outputs.detach(), *torch.autograd.grad(outputs.square().sum(), leaf)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
 def test_adjoint_equals_finite_differences() -> None:
     physics = VARIANTS["1.1p"]
     run = random_run(physics, 1, 4, 25, torch.float64, 11)
@@ -205,6 +221,13 @@ def test_routing_step_by_step_equals_routing_a_series(dtype: str, length: int) -
     np.testing.assert_allclose(
         under_way, waiting.numpy(), rtol=2e-5 if dtype == "float32" else 1e-13, atol=1e-6
     )
+
+
+def test_gradient_of_routing_equals_finite_differences() -> None:
+    torch.manual_seed(1)
+    flow, uh = torch.rand(9, 2, 3).double().requires_grad_(), torch.rand(4, 1, 3).double().requires_grad_()
+    waiting = torch.rand(3, 2, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(route, (flow, uh, waiting))
 
 
 def test_routing_in_pieces_loses_no_water() -> None:
