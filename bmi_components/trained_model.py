@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -70,6 +71,18 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     provenance: dict[str, Any]
     licence: str
     sha256: _Checksums
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text that looks like a number in quotes: gauge 01078000 is one in YAML 1.2 and none in PyYAML's 1.1."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if re.fullmatch(r"[-+.]?\d[\d.eE+_-]*", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,7 +237,7 @@ class TrainedModel:
                 "weights": _sha256_of_file(temporary / WEIGHTS_FILE),
                 "description": hashlib.sha256(_canonical(self._science())).hexdigest(),
             }
-            text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=110)
+            text = yaml.dump(description, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
             (temporary / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
             (temporary / CARD_FILE).write_text(card or f"# {path.name}\n", encoding="utf-8")
             if path.exists():

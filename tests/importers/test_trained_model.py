@@ -288,3 +288,9 @@ def test_loading_a_bundle_needs_no_torch(bundle):
         f"load_model({str(bundle)!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["01078000", "01031500", "1e3", "12", "0x1F", "yes", "1995-10-01", "3.0"])
+def test_text_that_looks_like_a_number_stays_text(tmp_path, text):
+    make(provenance={"held_out_gauges": [text]}).save(tmp_path / "bundle")
+    assert TrainedModel.load(tmp_path / "bundle").provenance["held_out_gauges"] == [text]
