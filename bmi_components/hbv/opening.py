@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from bmi_components.errors import BundleError, ConfigurationError, DeviceError
 from bmi_components.forcing.readers import read_forcing
 from bmi_components.hbv.driver import SECONDS_PER_DAY, Driver, make_driver
 from bmi_components.hbv.physics import FORCINGS
-from bmi_components.hbv.settings import Catchment, DeltaHBVSettings, WarmUp, read_catchments
+from bmi_components.hbv.settings import Catchment, Climatology, DeltaHBVSettings, WarmUp, read_catchments
 from bmi_components.hbv.stepper import (
     DeviceHBVStepper,
     HBVStepper,
@@ -174,26 +175,28 @@ def _outputs(settings: DeltaHBVSettings, site: Site, exchanges_water: bool) -> l
 
 def _record(
     settings: DeltaHBVSettings, bundle: TrainedModel, catchments: Sequence[Catchment], driver: Driver
-) -> Vector | None:
-    """Return the weather before the start, ``[time, catchment, 3]``: a record, or a year of monthly means."""
+) -> Callable[[], Vector] | None:
+    """Return what gives the weather before the start, ``[time, catchment, 3]``: a record, or a year of means."""
     if settings.warm_up is not None and settings.climatology is not None:
         raise ConfigurationError("give either 'warm_up' or 'climatology', not both")
     if settings.warm_up is not None:
-        return _read_warm_up(
-            settings.warm_up, driver, [c.id for c in catchments], bundle.time_step, settings.start_time
-        )
+        ids = [c.id for c in catchments]
+        record = _read_warm_up(settings.warm_up, driver, ids, bundle.time_step, settings.start_time)
+        return lambda: record
     if settings.climatology is not None:
-        steps = int(SECONDS_PER_DAY / bundle.time_step)
-        year = np.stack(
-            [np.repeat(getattr(settings.climatology, name), DAYS_OF_MONTHS) for name in FORCINGS], axis=1
-        )
-        return np.repeat(np.repeat(year, steps, axis=0)[:, None, :], len(catchments), axis=1)
+        return partial(_year_of_means, settings.climatology, bundle.time_step, len(catchments))
     if bundle.hyperparameters.get("network") == "lstm":
         raise ConfigurationError(
             "this model reads its static parameters out of weather: give 'warm_up' (a record) or 'climatology' "
             "(monthly means)"
         )
     return None
+
+
+def _year_of_means(climatology: Climatology, time_step: float, catchments: int) -> Vector:
+    year = np.stack([np.repeat(getattr(climatology, name), DAYS_OF_MONTHS) for name in FORCINGS], axis=1)
+    steps = np.repeat(year, int(SECONDS_PER_DAY / time_step), axis=0)
+    return np.repeat(steps[:, None, :], catchments, axis=1)
 
 
 def _read_warm_up(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from bmi_components.hbv.driver import Driver
 from bmi_components.hbv.model import Catchments, DeltaHBV, HBVState
 from bmi_components.hbv.multiscale import MultiTimescaleHBV, steppable_model
 from bmi_components.hbv.parameters import Parameter
-from bmi_components.hbv.physics import FORCINGS
+from bmi_components.hbv.physics import FORCINGS, INITIAL_STORE
 from bmi_components.hbv.series import series_kernel
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.program import Call, Program
@@ -169,8 +169,8 @@ class HBVStepper(Stepper):
         From inputs to forcing.
     outputs : sequence of OutputVariable
         What is published.
-    record : array, optional
-        Forcing before the start, ``[time, catchment, 3]``: fixes the static parameters of 1.x.
+    record : function, optional
+        Gives the forcing before the start, ``[time, catchment, 3]``: it fixes the static parameters of 1.x.
     keep_state : bool
         Whether stores and memory start as the record leaves them, or empty.
     """
@@ -182,7 +182,7 @@ class HBVStepper(Stepper):
         site: Site,
         driver: Driver,
         outputs: Sequence[OutputVariable],
-        record: Vector | None = None,
+        record: Callable[[], Vector] | None = None,
         keep_state: bool = True,
     ) -> None:
         self.shared, self.driver, self.site = shared, driver, site
@@ -199,9 +199,9 @@ class HBVStepper(Stepper):
         self._keep_state = keep_state and record is not None
         self._overridden: dict[str, Vector] = {}
         self._sources = np.array([shared.rows.index(o.source) for o in outputs])
-        self._factors = np.stack(
-            [np.broadcast_to(np.asarray(o.factor, float), (self.size,)) for o in outputs]
-        )
+        self._factors = np.empty((len(outputs), self.size))
+        for row, output in zip(self._factors, outputs, strict=True):
+            row[:] = output.factor
         self._is_bound = False
 
     # What host and device do differently ----------------------------------------------------------
@@ -234,7 +234,7 @@ class HBVStepper(Stepper):
         state = None
         with torch.no_grad():
             if self._record is not None:
-                catchments, state = self.shared.whole.warm_up(self._to_tensor(self._record), attributes)
+                catchments, state = self.shared.whole.warm_up(self._to_tensor(self._record()), attributes)
             else:
                 catchments = self.shared.whole.bind(attributes, None)
         self._take_catchments(catchments)
@@ -261,7 +261,8 @@ class HBVStepper(Stepper):
             stores = _to_host(arrays["stores"])
             values[-2] = _to_host(arrays["under_way"]).sum((0, 1)) * model.physics.dt
         else:
-            stores = model.initial_state(self.size).stores.cpu().numpy()
+            # What `initial_state` gives, without building it: thousands of components open at once.
+            stores = np.full((len(model.physics.stores), self.size, 1), INITIAL_STORE)
         for name, store in zip(model.physics.stores, stores, strict=True):
             values[self.shared.rows.index(name)] = store.mean(-1)
             values[-2] += store.mean(-1)

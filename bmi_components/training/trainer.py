@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 import math
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,20 @@ __all__ = ["Trainer", "TrainingError", "learning_rate"]
 CHECKPOINT = "checkpoint.safetensors"
 BUNDLE = "bundle"
 _LARGEST_RUN_OF_BAD_BATCHES = 20
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed: fresh pages for each iteration's arrays cost a seventh of its time.
+
+    Measured with 100 x 730 days and hidden 256: 0.7 of 5 s. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux" and mallopt is not None:
+        trim_threshold, mmap_max = -1, -4
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
+
+
 _OPTIMISERS = {"adadelta": torch.optim.Adadelta, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -77,6 +93,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, dataset: BasinDataset | None = None) -> None:
         torch.set_num_threads(recipe.threads)
+        _keep_freed_memory()
         self.recipe = recipe
         self.folder = Path(recipe.output)
         self.dataset = dataset or read_caravan(recipe.data.path, recipe.data.forcing, recipe.data.attributes)
