@@ -139,7 +139,7 @@ def settings(kind: type[Any], heading: str) -> str:
         if part in done:
             continue
         done.add(part)
-        lines = describe(part).splitlines()
+        lines = describe(part).replace("<", "&lt;").splitlines()
         if not any(field_has_meaning(line) for line in lines[2:]):
             lines = [line.rsplit("|", 2)[0] + "|" for line in lines]
         meaning = prose(part.__doc__ or "")
