@@ -51,6 +51,7 @@ class Layout:
         "per_update",
         "types",
         "units",
+        "update_means",
     )
 
     def __init__(
@@ -81,7 +82,14 @@ class Layout:
                 self.bounds[variable.name] for variable in inputs for _ in range(sizes[variable.grid])
             )
         self.per_update: tuple[slice, ...] = tuple(
-            self.output_slices[variable.name] for variable in outputs if variable.per_update
+            self.output_slices[variable.name]
+            for variable in outputs
+            if variable.per_update or variable.mean_over_update
+        )
+        self.update_means: tuple[bool, ...] = tuple(
+            variable.mean_over_update
+            for variable in outputs
+            if variable.per_update or variable.mean_over_update
         )
         self.units = {variable.name: variable.units for variable in everything}
         self.types = dict.fromkeys(self.units, "float64")

@@ -78,7 +78,9 @@ class Run:
         self._component = component
         self._estimates = estimates
         self._accumulator = ForcingAccumulator(backend, stepper.aggregations)
-        self._amounts = _Amounts(backend, layout.per_update, outputs) if layout.per_update else None
+        self._amounts = (
+            _Amounts(backend, layout.per_update, layout.update_means, outputs) if layout.per_update else None
+        )
         self._device_inputs: dict[str, Any] = {}
         self._device_outputs: Any = None
         self._stale = False
@@ -103,6 +105,7 @@ class Run:
             else:
                 self._amounts.begin()
                 self._amounts.hold(self._device_outputs, seconds)
+                self._amounts.finish(seconds)
         clock.advance_step()
         if self.balance is not None:
             self.balance.refresh()
@@ -114,6 +117,7 @@ class Run:
         if target == clock.current:
             return
         self.check_inputs()
+        began = clock.current
         inputs = self.inputs if self.backend.on_host else self._upload()
         if amounts is not None:
             amounts.begin()
@@ -147,6 +151,7 @@ class Run:
                 clock.settle(target)
         finally:  # should the model refuse a later step, the earlier ones have happened
             if amounts is not None:
+                amounts.finish(clock.current - began)
                 self._show_amounts()
             if self.balance is not None:
                 self.balance.refresh()
@@ -365,6 +370,8 @@ class Run:
 class _Amounts:
     """Outputs that are amounts over the BMI update: the reported rate times seconds, added up over the update.
 
+    An output that is a mean over the update is such an amount divided by the update's seconds.
+
     Attributes
     ----------
     totals
@@ -373,11 +380,18 @@ class _Amounts:
         Whether the running update has given any amount yet.
     """
 
-    __slots__ = ("_backend", "_given", "_parts", "_rates", "_shown", "begun", "totals")
+    __slots__ = ("_backend", "_given", "_means", "_parts", "_rates", "_shown", "begun", "totals")
 
-    def __init__(self, backend: Backend, parts: tuple[slice, ...], outputs: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        parts: tuple[slice, ...],
+        means: tuple[bool, ...],
+        outputs: NDArray[np.float64],
+    ) -> None:
         self._backend = backend
         self._parts = parts
+        self._means = means
         self._shown = [outputs[part] for part in parts]  # where callers read them
         self._rates = [backend.upload(outputs[part]) for part in parts]  # of the latest complete step
         self._given = [backend.upload(np.zeros(part.stop - part.start)) for part in parts]
@@ -398,8 +412,10 @@ class _Amounts:
 
     def whole_step(self, seconds: float) -> None:
         """On the host, in place: the update was one whole step."""
-        for rate, amount in zip(self._rates, self._shown, strict=True):
-            if amount.size == 1:  # a Python float is five times faster than NumPy on one element
+        for rate, amount, mean in zip(self._rates, self._shown, self._means, strict=True):
+            if mean:
+                rate[:] = amount
+            elif amount.size == 1:  # a Python float is five times faster than NumPy on one element
                 value = amount.item()
                 rate[0], amount[0] = value, value * seconds
             else:
@@ -430,6 +446,14 @@ class _Amounts:
             amounts = [total + more for total, more in zip(self.totals, amounts, strict=True)]
         self.totals = amounts
         self.begun = True
+
+    def finish(self, seconds: float) -> None:
+        """The update is over, after so many seconds: what is a mean over it becomes one."""
+        if self.begun and seconds > 0.0:
+            self.totals = [
+                total / seconds if mean else total
+                for total, mean in zip(self.totals, self._means, strict=True)
+            ]
 
     def show(self, outputs: NDArray[np.float64]) -> None:
         """Write the amounts into the host's outputs."""

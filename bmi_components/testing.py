@@ -573,8 +573,12 @@ def _check_update_until(kit: _Kit) -> None:
 
 
 def _reported_values(kit: _Kit, model: Any) -> tuple[str, ...]:
-    """Outputs that are values at a time; amounts over an update (depths) depend on how time is cut."""
-    return tuple(name for name in kit.outputs if not _says(model, name, "per_update"))
+    """Outputs that are values at a time; amounts and means over an update depend on how time is cut."""
+    return tuple(
+        name
+        for name in kit.outputs
+        if not _says(model, name, "per_update") and not _says(model, name, "mean_over_update")
+    )
 
 
 def _check_bad_forcing(kit: _Kit) -> None:

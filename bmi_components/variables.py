@@ -37,6 +37,9 @@ class Variable:
     per_update
         An output that is an amount over the last BMI update rather than a value at its end. The stepper computes
         its *rate* (``units`` per second); the component multiplies it by the seconds of the update.
+    mean_over_update
+        An output whose reported value is the mean over the last BMI update of what the stepper gives, so that values
+        times seconds add up to the true volume also where a step is estimated in parts.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Variable:
     grid: str = "catchment"
     nan_is_data: bool = False
     per_update: bool = False
+    mean_over_update: bool = False
 
     def with_units(self, units: str, valid_range: tuple[float, float] | None = None) -> Variable:
         """Return the same quantity in other units; ``valid_range`` is that of the new units."""

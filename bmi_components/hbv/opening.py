@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -170,6 +171,14 @@ def _outputs(settings: DeltaHBVSettings, site: Site, exchanges_water: bool) -> l
     if exchanges_water:
         published["lateral_exchange"] = "lateral_exchange"
     outputs += [OutputVariable(variable(symbol), source) for symbol, source in published.items()]
+    if settings.partial_step == "estimate":
+        # Behind NextGen's hours the flows of a day in parts must add up to the day.
+        outputs = [
+            replace(o, variable=replace(o.variable, mean_over_update=True))
+            if o.variable.symbol in ("runoff_rate", "streamflow")
+            else o
+            for o in outputs
+        ]
     return outputs
 
 

@@ -304,15 +304,18 @@ def test_a_daily_model_behind_hours_gives_the_days_water_within_the_day(
     component = initialized(shared_data / "nextgen" / "configs" / "dhbv2_daily_cat-1555522.yml")
     rng = np.random.default_rng(0)
     for day in range(5):
-        depth = 0.0
+        depth, runoff = 0.0, 0.0
         for hour in range(24):
             for name, constant in AORC.items():
                 change = {P: rng.gamma(0.3, 3e-4), T: 12 * np.sin(hour / 4)}.get(name, 0.0)
                 component.set_value(name, np.array([constant + change]))
             component.update_until(86400.0 * day + 3600.0 * (hour + 1))
             depth += value(component, RUNOFF_DEPTH)[0]
-        rate = value(component, RUNOFF_RATE)[0]
-        assert depth == pytest.approx(24 * rate, rel=1e-9)
+            runoff += value(component, RUNOFF_RATE)[0]  # m h-1, NextGen's main output for these files
+        whole = component._run.stepper
+        days_runoff = whole._values[whole.shared.rows.index("streamflow")][0] / 1e3
+        assert depth == pytest.approx(days_runoff, rel=1e-6)
+        assert runoff == pytest.approx(depth, rel=1e-9)
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
