@@ -268,6 +268,12 @@ class HBVStepper(Stepper):
             values[-2] += store.mean(-1)
         outputs.reshape(self._factors.shape)[:] = values[self._sources] * self._factors
 
+    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
+        """Turn the inputs in force into the rows that are aggregated over the step."""
+        if self.driver.prepare is None:
+            return inputs
+        return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
+
     # State ----------------------------------------------------------------------------------------
 
     def read_state(self) -> dict[str, NDArray[Any]]:
@@ -441,7 +447,7 @@ class HostHBVStepper(HBVStepper):
             (kernels.route, (length, parts, n, _address(self._hydrograph), flows, under_way, flows)),
             (kernels.total, (parts, n, flows, values)),
             (kernels.total, (len(stores), n, at_stores, at_storage)),
-            (kernels.add_total, ((length - 1) * parts, n, under_way, _address(self._dt), at_storage)),
+            (kernels.add_total, ((length - 1) * parts, n, under_way, at_storage, _address(self._dt))),
             (kernels.total, (1, n, forcing, at_rain)),
             (kernels.publish, (*publish, _address(self._sources), _address(self._factors), 0)),
         ]
@@ -473,12 +479,6 @@ class HostHBVStepper(HBVStepper):
 
     def _dynamic_now(self) -> Any:
         return self._dynamic
-
-    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
-        """Turn the inputs in force into the rows that are aggregated over the step."""
-        if self.driver.prepare is None:
-            return inputs
-        return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
 
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Advance one step: network, parameters, physics, routing, each in place."""
@@ -545,12 +545,6 @@ class DeviceHBVStepper(HBVStepper):
 
     def _dynamic_now(self) -> Any:
         return self._dynamic
-
-    def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
-        """Turn the inputs in force into the rows that are aggregated over the step."""
-        if self.driver.prepare is None:
-            return inputs
-        return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
 
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Advance one step and return the outputs as a tensor on the device."""

@@ -14,45 +14,27 @@ __all__ = ["add_total", "publish", "total"]
 @cache
 def total(dtype: str) -> Any:
     """Return ``run(parts, n, flow, out)`` on addresses: ``out [n]`` is the sum of ``flow [parts, n]``."""
-    f = "float" if dtype == "float32" else "double"
-    ir = f"""
-define void @total(i64 %parts, i64 %n, ptr %flow, ptr %out) {{
-entry:
-  br label %site
-site:
-  %i = phi i64 [ 0, %entry ], [ %i1, %end ]
-  br label %part
-part:
-  %p = phi i64 [ 0, %site ], [ %p1, %part ]
-  %sum = phi {f} [ 0.0, %site ], [ %new, %part ]
-  %row = mul i64 %p, %n
-  %at = add i64 %row, %i
-  %qp = getelementptr {f}, ptr %flow, i64 %at
-  %q = load {f}, ptr %qp
-  %new = fadd {f} %sum, %q
-  %p1 = add i64 %p, 1
-  %more = icmp slt i64 %p1, %parts
-  br i1 %more, label %part, label %end
-end:
-  %op = getelementptr {f}, ptr %out, i64 %i
-  store {f} %new, ptr %op
-  %i1 = add i64 %i, 1
-  %next = icmp slt i64 %i1, %n
-  br i1 %next, label %site, label %done
-done:
-  ret void
-}}"""
-    return compile_function(ir, "total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2])
+    return compile_function(_sum(dtype, onto=False), "total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2])
 
 
 @cache
 def add_total(dtype: str) -> Any:
-    """Return ``run(parts, n, flow, factor, out)`` on addresses: add ``factor [1]`` times the sum of ``flow``."""
+    """Return ``run(parts, n, flow, out, factor)`` on addresses: add ``factor [1]`` times the sum of ``flow``."""
+    return compile_function(_sum(dtype, onto=True), "total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3])
+
+
+def _sum(dtype: str, onto: bool) -> str:
+    """A loop over lanes of a loop over parts; the sum is stored or, scaled, added to what is there."""
     f = "float" if dtype == "float32" else "double"
-    ir = f"""
-define void @add_total(i64 %parts, i64 %n, ptr %flow, ptr %factor, ptr %out) {{
-entry:
+    factor = ", ptr %factor" if onto else ""
+    scaled = f"""
   %s = load {f}, ptr %factor
+  %before = load {f}, ptr %op
+  %scaled = fmul {f} %s, %new
+  %result = fadd {f} %before, %scaled"""
+    return f"""
+define void @total(i64 %parts, i64 %n, ptr %flow, ptr %out{factor}) {{
+entry:
   %any = icmp sgt i64 %parts, 0
   br i1 %any, label %site, label %done
 site:
@@ -70,18 +52,14 @@ part:
   %more = icmp slt i64 %p1, %parts
   br i1 %more, label %part, label %end
 end:
-  %op = getelementptr {f}, ptr %out, i64 %i
-  %before = load {f}, ptr %op
-  %scaled = fmul {f} %s, %new
-  %after = fadd {f} %before, %scaled
-  store {f} %after, ptr %op
+  %op = getelementptr {f}, ptr %out, i64 %i{scaled if onto else ""}
+  store {f} {"%result" if onto else "%new"}, ptr %op
   %i1 = add i64 %i, 1
   %next = icmp slt i64 %i1, %n
   br i1 %next, label %site, label %done
 done:
   ret void
 }}"""
-    return compile_function(ir, "add_total", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3])
 
 
 @cache
