@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Mapping
@@ -243,6 +245,14 @@ def units(count: int, days: int, device: str, chunk: int = 30) -> Callable[[], N
 # Many components ------------------------------------------------------------
 
 
+def held_kilobytes() -> float:
+    """Return the resident memory without what is free but kept by the C library for the next allocation."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return resident_kilobytes()
+
+
 def instances(model: str, count: int, stepped: int, long_run: int) -> Callable[[], dict[str, float]]:
     """Open ``count`` components on one bundle, each with a file of its own, and step ``stepped`` of them.
 
@@ -267,36 +277,25 @@ def instances(model: str, count: int, stepped: int, long_run: int) -> Callable[[
         first = opened(files[0])
         first.update()
         found = {"first_seconds": process_time() - start}
-        gc.collect()
-        before, start = resident_kilobytes(), process_time()
+        before, start = held_kilobytes(), process_time()
         components = [opened(file) for file in files[1:]]
         found["seconds_each"] = (process_time() - start) / (count - 1)
-        gc.collect()
-        found["kilobytes_each"] = (resident_kilobytes() - before) / (count - 1)
+        found["kilobytes_each"] = (held_kilobytes() - before) / (count - 1)
 
-        # The first half fills the allocator's pool, which all share, so memory is that of the second half.
-        half = stepped // 2
-        start = process_time()
-        for component in components[:half]:
-            component.update()
-        gc.collect()
-        before = resident_kilobytes()
-        for component in components[half:stepped]:
+        before, start = held_kilobytes(), process_time()
+        for component in components[:stepped]:
             component.update()
         found["first_step_seconds"] = (process_time() - start) / stepped
-        gc.collect()
-        found["stepping_kilobytes_each"] = (resident_kilobytes() - before) / (stepped - half)
-        before = resident_kilobytes()
+        found["stepping_kilobytes_each"] = (held_kilobytes() - before) / stepped
+        before = held_kilobytes()
         for _ in range(4):
             for component in components[:stepped]:
                 component.update()
-        gc.collect()
-        found["growth_of_all_kilobytes"] = resident_kilobytes() - before
-        before = resident_kilobytes()
+        found["growth_of_all_kilobytes"] = held_kilobytes() - before
+        before = held_kilobytes()
         for _ in range(long_run):
             first.update()
-        gc.collect()
-        found["growth_of_one_kilobytes"] = resident_kilobytes() - before
+        found["growth_of_one_kilobytes"] = held_kilobytes() - before
 
         # Python's own account of it, of a few more (it slows everything down, so it comes last).
         tracemalloc.start()
