@@ -34,10 +34,14 @@ def main(folder: Path) -> None:
         assert days >= YEARS * 365 - 1, f"{days} days are less than {YEARS} years"
         assert catchments >= CATCHMENTS, f"{catchments} catchments"
         assert bool(np.isfinite(streamflow).all() & (streamflow >= 0).all() & (streamflow.max() > 0))
+        bounds = dataset["time"].encoding.get("bounds", dataset["time"].attrs.get("bounds"))
         for variable in dataset.data_vars.values():
-            assert variable.ndim == 0 or "units" in variable.attrs or variable.dtype.kind in "OSU", (
-                variable.name
-            )
+            assert (
+                variable.name == bounds
+                or variable.ndim == 0
+                or "units" in variable.attrs
+                or variable.dtype.kind in "OSU"
+            ), variable.name
     pictures = [path for path in written if path.suffix == ".png"]
     assert pictures, "no hydrograph"
     for picture in pictures:
