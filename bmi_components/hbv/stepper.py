@@ -480,6 +480,20 @@ class HostHBVStepper(HBVStepper):
     def _dynamic_now(self) -> Any:
         return self._dynamic
 
+    def _moving(self) -> tuple[NDArray[Any], ...]:
+        """Return what a step changes of the state."""
+        return (self._stores, self._under_way, self._lstm.h, self._lstm.c, self._cumulative)
+
+    def checkpoint(self) -> Any:
+        """Copy what a step changes: behind NextGen's hours a daily model tries a step every hour."""
+        self._bound()
+        return [array.copy() for array in self._moving()]
+
+    def rollback(self, checkpoint: Any) -> None:
+        """Put it back."""
+        for array, kept in zip(self._moving(), checkpoint, strict=True):
+            array[...] = kept
+
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Advance one step: network, parameters, physics, routing, each in place."""
         if not self._is_bound:
