@@ -114,5 +114,9 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        # The end of its input ends the process, which then removes its temporary files.
+        try:
+            self._process.communicate(timeout=30)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            self._process.kill()
+            self._process.communicate()
