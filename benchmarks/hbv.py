@@ -264,16 +264,11 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
 ON_DEVICES = ("day", "physics", "gradient", "train", "units")
 
 
-def measure(names: list[str], setting: Setting) -> list[Row]:
-    """Run parts, and return the rows of those that were finished if the user interrupts."""
-    rows: list[Row] = []
-    try:
-        for name in names:
-            say(f"{name} on {setting.where}")
-            rows += PARTS[name](setting)
-    except KeyboardInterrupt:
-        say("interrupted: the table holds what was finished")
-    return rows
+def measure(names: list[str], setting: Setting, rows: list[Row]) -> None:
+    """Run parts, adding their rows."""
+    for name in names:
+        say(f"{name} on {setting.where}")
+        rows += PARTS[name](setting)
 
 
 def has_gpu() -> bool:
@@ -303,14 +298,23 @@ def main() -> None:
     if peer is None:
         say("the peers are not installed (--peers installs them): their figures are the recorded ones")
     load = [os.getloadavg()[0]]
-    rows = measure(names, Setting(arguments.quick, "cpu", peer))
-    if has_gpu():
-        rows += measure([n for n in names if n in ON_DEVICES], Setting(arguments.quick, "cuda", peer))
-    else:
-        rows.append(Row("the same on a GPU, and 180,000 units x 365 d", "GPU", "no GPU was lent"))
+    rows: list[Row] = []
+    problem = ""
+    try:
+        measure(names, Setting(arguments.quick, "cpu", peer), rows)
+        if has_gpu():
+            measure([n for n in names if n in ON_DEVICES], Setting(arguments.quick, "cuda", peer), rows)
+        else:
+            rows.append(Row("the same on a GPU, and 180,000 units x 365 d", "GPU", "no GPU was lent"))
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    except RuntimeError as error:
+        problem = str(error)
     load.append(os.getloadavg()[0])
 
     print_table(rows)
+    if problem:
+        sys.exit(f"{problem}: the table holds what was finished, and nothing is recorded")
     output = arguments.output
     if output is None and not arguments.quick and set(names) == set(PARTS):
         output = HERE / "results" / "hbv.json"
@@ -324,4 +328,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
