@@ -185,17 +185,14 @@ def physics(
     others = [*hbv.stores, *(f for f in hbv.fluxes if f not in hbv.runoff)]
     outputs = hbv.runoff if gradient else (*hbv.runoff, *others)
     if not raw:
-        dynamic = torch.lerp(*dynamic_bounds, torch.sigmoid(dynamic)).transpose(1, 2).contiguous()
+        dynamic = torch.lerp(*dynamic_bounds, torch.sigmoid(dynamic)).contiguous()
         static = torch.lerp(*static_bounds, torch.sigmoid(static)).transpose(0, 1).contiguous()
     leaves = [tensor.requires_grad_(gradient) for tensor in (dynamic, static)]
 
     def call() -> None:
         with torch.set_grad_enabled(gradient):
-            now, fixed = dynamic, static
-            if raw:
-                now = torch.lerp(*dynamic_bounds, torch.sigmoid(dynamic)).transpose(1, 2)
-                fixed = torch.lerp(*static_bounds, torch.sigmoid(static)).transpose(0, 1)
-            run = simulate_physics(hbv, stores, fixed, now, forcing, site, outputs)
+            fixed = torch.lerp(*static_bounds, torch.sigmoid(static)).transpose(0, 1) if raw else static
+            run = simulate_physics(hbv, stores, fixed, dynamic, forcing, site, outputs, raw)
             hydrograph = unit_hydrograph(delay[0], delay[1], hbv.routing_length)
             routed, _ = route(run.outputs[:, : len(hbv.runoff)], hydrograph[:, None])
             if gradient:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bmi_components.errors import ValueShapeError
 from bmi_components.hbv.physics import FORCINGS, INITIAL_STORE, Physics, physics_variant
 from bmi_components.kernels import SeriesKernel, SeriesSignature
 
@@ -136,12 +137,36 @@ def simulate_physics(
     -------
     Series
         Differentiable with respect to stores, parameters and forcing.
+
+    Raises
+    ------
+    ValueShapeError
+        If the shapes do not fit together.
     """
+    _check_shapes(physics, stores, static, dynamic, forcing, site)
     if forcing.device.type == "cpu" and forcing.dtype in (torch.float32, torch.float64):
         dtype = str(forcing.dtype).removeprefix("torch.")
         kernel = series_kernel(physics.name, physics.dynamic, outputs, stores.shape[-1], dtype, raw)
         return Series(*_CompiledSeries.apply(kernel, stores, static, dynamic, forcing, site))  # type: ignore[no-untyped-call]
     return simulate_physics_in_torch(physics, stores, static, dynamic, forcing, site, outputs, raw)
+
+
+def _check_shapes(
+    physics: Physics, stores: Tensor, static: Tensor, dynamic: Tensor, forcing: Tensor, site: Tensor
+) -> None:
+    steps, _, catchments = forcing.shape
+    components, moving = stores.shape[-1], len(physics.dynamic)
+    for name, tensor, shape in (
+        ("stores", stores, (len(physics.stores), catchments, components)),
+        ("static", static, (len(physics.parameters) - moving, catchments, components)),
+        ("dynamic", dynamic, (steps, catchments, moving, components)),
+        ("forcing", forcing, (steps, len(FORCINGS), catchments)),
+        ("site", site, (len(physics.sites), catchments)),
+    ):
+        if tuple(tensor.shape) != shape:
+            raise ValueShapeError(
+                f"{name} has the shape {tuple(tensor.shape)}; HBV {physics.name} needs {shape}"
+            )
 
 
 def simulate_physics_in_torch(

@@ -212,12 +212,16 @@ class _Loop:
         f, width = block.float_type, self.width
         while width > self.together:
             half = width // 2
+            # One catchment's lanes add up in any order, and halves are what registers are made of; several catchments'
+            # lanes lie side by side, so neighbours are added.
+            alone = self.together == 1
+            lanes = [[i + odd * half if alone else 2 * i + odd for i in range(half)] for odd in (0, 1)]
             parts = [
                 block.emit(
                     f"shufflevector <{width} x {f}> {value}, <{width} x {f}> poison, <{half} x i32> "
-                    f"<{', '.join(f'i32 {2 * i + odd}' for i in range(half))}>"
+                    f"<{', '.join(f'i32 {i}' for i in half_lanes)}>"
                 )
-                for odd in (0, 1)
+                for half_lanes in lanes
             ]
             value = block.emit(f"fadd <{half} x {f}> {parts[0]}, {parts[1]}")
             width = half
