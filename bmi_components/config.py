@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -305,7 +305,9 @@ def _plainly(message: str, values: Mapping[str, Any], schema: Mapping[str, _Fiel
 
 
 class _YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Composes nodes only; ``_build`` gives plain scalars their YAML 1.2 meaning."""
+    """Composes nodes only; ``_build`` gives plain scalars their YAML 1.2 meaning, so nothing is resolved twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))

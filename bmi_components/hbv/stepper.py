@@ -258,14 +258,14 @@ class HBVStepper(Stepper):
         if self._keep_state:
             self._bound()
             arrays = self._arrays()
-            stores = _to_host(arrays["stores"])
+            stores = _to_host(arrays["stores"]).mean(-1)
             values[-2] = _to_host(arrays["under_way"]).sum((0, 1)) * model.physics.dt
         else:
             # What `initial_state` gives, without building it: thousands of components open at once.
-            stores = np.full((len(model.physics.stores), self.size, 1), INITIAL_STORE)
-        for name, store in zip(model.physics.stores, stores, strict=True):
-            values[self.shared.rows.index(name)] = store.mean(-1)
-            values[-2] += store.mean(-1)
+            stores = np.full((len(model.physics.stores), self.size), INITIAL_STORE)
+        first = self.shared.rows.index(model.physics.stores[0])
+        values[first : first + len(stores)] = stores
+        values[-2] += stores.sum(0)
         outputs.reshape(self._factors.shape)[:] = values[self._sources] * self._factors
 
     def prepare(self, inputs: Any, time: float, seconds: float) -> Any:
