@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bmi_components.errors import BundleError, ConfigurationError, DeviceError
-from bmi_components.forcing.readers import read_forcing
+from bmi_components.buffers import require_device
+from bmi_components.catchments import Catchment, attribute_table, read_catchments, site_column
+from bmi_components.errors import ConfigurationError
+from bmi_components.forcing.record import read_record
 from bmi_components.hbv.driver import SECONDS_PER_DAY, Driver, make_driver
 from bmi_components.hbv.physics import FORCINGS
-from bmi_components.hbv.settings import Catchment, Climatology, DeltaHBVSettings, WarmUp, read_catchments
+from bmi_components.hbv.settings import Climatology, DeltaHBVSettings, WarmUp
 from bmi_components.hbv.stepper import (
     DeviceHBVStepper,
     HBVStepper,
@@ -27,15 +27,13 @@ from bmi_components.hbv.stepper import (
     shared_model,
 )
 from bmi_components.importers import load_model
+from bmi_components.importers.finding import find_folder
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import CATALOGUE, variable
 
 Vector = NDArray[np.float64]
 
-__all__ = ["MODEL_PATH_VARIABLE", "open_stepper"]
-
-MODEL_PATH_VARIABLE = "BMI_COMPONENTS_MODEL_PATH"
-"""Environment variable: folders (separated as in PATH) in which a model folder that is absent is looked up by name."""
+__all__ = ["open_stepper"]
 
 DAYS_OF_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -68,16 +66,15 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
         If the device is not there.
     """
     torch.set_num_threads(settings.threads)
-    catchments = read_catchments(settings)
-    bundle = _find_model(settings.model)
+    catchments = read_catchments(settings.catchments, settings.catchments_file)
+    bundle = load_model(find_folder(settings.model), "hbv")
     on_host = settings.device == "cpu"
-    if not on_host:
-        _check_device(settings.device)
+    require_device("torch", settings.device)
     shared = shared_model(bundle, settings.dtype, settings.device)
     site = Site(
-        latitude=_column(catchments, "latitude"),
-        longitude=_column(catchments, "longitude"),
-        area=_column(catchments, "area_km2"),
+        latitude=site_column(catchments, "latitude"),
+        longitude=site_column(catchments, "longitude"),
+        area=site_column(catchments, "area_km2"),
     )
     how = (
         settings.potential_evapotranspiration,
@@ -89,7 +86,7 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
     driver = make_driver(*how)
     stepper = (HostHBVStepper if on_host else DeviceHBVStepper)(
         shared,
-        _attributes(bundle, catchments),
+        attribute_table(catchments, bundle.attributes),
         site,
         driver if on_host else make_driver(*how, settings.device),
         _outputs(settings, site, "lateral_exchange" in shared.names),
@@ -107,53 +104,6 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
             )
         stepper.set_parameter(name, np.full(stepper.size, value))
     return stepper
-
-
-def _find_model(folder: Path) -> TrainedModel:
-    """Load a trained model by its folder or, where that is absent, by its name in the search path."""
-    if not folder.exists():
-        for place in os.environ.get(MODEL_PATH_VARIABLE, "").split(os.pathsep):
-            if place and (Path(place) / folder.name).is_dir():
-                folder = Path(place) / folder.name
-                break
-    bundle = load_model(folder)
-    if bundle.kind != "hbv":
-        raise BundleError(
-            f"{folder}: this bundle holds a model of kind {bundle.kind!r}; DeltaHBV needs kind 'hbv'"
-        )
-    return bundle
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(
-            f"device {device!r} is not there or not usable by this PyTorch; 'cpu' always is"
-        ) from error
-
-
-def _column(catchments: Sequence[Catchment], key: str) -> Vector:
-    return np.array(
-        [np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64
-    )
-
-
-def _attributes(bundle: TrainedModel, catchments: Sequence[Catchment]) -> Vector:
-    """Return ``[catchment, attribute]`` in the order of the model; attributes it does not use are passed over."""
-    names = [a.name for a in bundle.attributes]
-    table = np.empty((len(catchments), len(names)))
-    for row, catchment in zip(table, catchments, strict=True):
-        for i, name in enumerate(names):
-            value = catchment.attributes.get(name)
-            if value is None or not np.isfinite(value):
-                state = "is missing" if value is None else f"is {value}"
-                raise ConfigurationError(
-                    f"catchment {catchment.id}: the attribute {name!r} [{bundle.attributes[i].units}] {state}; "
-                    f"the model needs a number for each of {', '.join(names)}"
-                )
-            row[i] = value
-    return table
 
 
 def _outputs(settings: DeltaHBVSettings, site: Site, exchanges_water: bool) -> list[OutputVariable]:
@@ -216,37 +166,13 @@ def _read_warm_up(
     start_time: datetime.datetime | None,
 ) -> Vector:
     """Read a record of the component's inputs and turn it into the model's forcing, ``[time, catchment, 3]``."""
-    record = read_forcing(warm_up, driver.inputs).select(ids)
-    parts = time_step / record.time_step
-    if parts < 1 or parts != int(parts):
-        raise ConfigurationError(
-            f"warm_up: the record has steps of {record.time_step} s, which do not make up the model's {time_step:g} s"
-        )
-    inputs = np.stack([record.values[v.symbol] for v in driver.inputs], axis=1)
-    if driver.prepare is not None:
-        inputs = np.stack([driver.prepare(rows, float(record.time_step)) for rows in inputs])
-    steps = len(inputs) // int(parts)
-    if steps == 0:
-        raise ConfigurationError(
-            f"warm_up: the record is shorter than one step of the model ({time_step:g} s)"
-        )
-    # A record that does not divide loses its oldest part, so that it ends where the run starts.
-    inputs = inputs[len(inputs) - steps * int(parts) :].reshape(steps, int(parts), *inputs.shape[1:])
-    rows = np.stack(
-        [_AGGREGATE[how](inputs[:, :, i], 1) for i, how in enumerate(driver.aggregations)], axis=1
+    prepare, forcing = driver.prepare, driver.forcing
+    moments, rows = read_record(
+        warm_up, driver.inputs, ids, time_step, "warm_up", prepare, driver.aggregations
     )
-    if driver.forcing is not None:
+    if forcing is not None:
         if start_time is None:
             raise ConfigurationError("warm_up: start_time is needed to know the dates of the record")
-        seconds = (record.time - np.datetime64(start_time.replace(tzinfo=None), "s")).astype(float)
-        first = seconds[len(seconds) - steps * int(parts) :: int(parts)]
-        rows = np.stack([driver.forcing(row, time) for row, time in zip(rows, first, strict=True)])
+        times = (moments - np.datetime64(start_time.replace(tzinfo=None), "s")).astype(float)
+        rows = np.stack([forcing(row, time) for row, time in zip(rows, times, strict=True)])
     return rows.transpose(0, 2, 1)
-
-
-_AGGREGATE: dict[str, Callable[..., Vector]] = {
-    "mean": np.mean,
-    "min": np.min,
-    "max": np.max,
-    "last": lambda values, axis: values[:, -1],
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,26 +9,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from bmi_components.catchments import Catchment
 from bmi_components.config import Settings
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.source import ForcingSource
 
-__all__ = ["Catchment", "Climatology", "DeltaHBVSettings", "WarmUp", "from_nextgen", "read_catchments"]
+__all__ = ["Climatology", "DeltaHBVSettings", "WarmUp", "from_nextgen"]
 
 Evapotranspiration = Literal["given", "penman_monteith", "penman_monteith_daily", "hargreaves", "oudin"]
 """Where potential evapotranspiration comes from."""
 
 _Monthly = Annotated[tuple[float, ...], Meta(min_length=12, max_length=12)]
-
-
-class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One catchment: a name, where it lies, and the static attributes that the model reads."""
-
-    id: str
-    attributes: dict[str, float]
-    area_km2: float | None = None
-    latitude: float | None = None
-    longitude: float | None = None
 
 
 class WarmUp(ForcingSource, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -98,52 +88,6 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
         Literal["mm d-1", "m h-1"],
         Meta(description="Units of the runoff rate; NextGen's δHBV 2 realizations expect m h-1."),
     ] = "mm d-1"
-
-
-def read_catchments(settings: DeltaHBVSettings) -> tuple[Catchment, ...]:
-    """Return the configured catchments, from the list or the table.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are none, both, a name twice, or the table is unreadable.
-    """
-    if bool(settings.catchments) == (settings.catchments_file is not None):
-        raise ConfigurationError("give the catchments either as 'catchments' or as 'catchments_file'")
-    catchments = settings.catchments or _read_table(settings.catchments_file)  # type: ignore[arg-type]
-    seen: set[str] = set()
-    for catchment in catchments:
-        if catchment.id in seen:
-            raise ConfigurationError(f"the catchment {catchment.id!r} is there twice; ids must differ")
-        seen.add(catchment.id)
-    return catchments
-
-
-def _read_table(path: Path) -> tuple[Catchment, ...]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: the table of catchments cannot be read ({error.strerror})"
-        ) from error
-    if not rows or "id" not in rows[0]:
-        raise ConfigurationError(f"{path}: a table of catchments needs a column 'id' and at least one row")
-    known = ("area_km2", "latitude", "longitude")
-    catchments = []
-    for number, row in enumerate(rows, start=2):
-        values: dict[str, float] = {}
-        for key, text in row.items():
-            if key != "id" and text not in (None, ""):
-                try:
-                    values[key] = float(text)
-                except ValueError:
-                    raise ConfigurationError(
-                        f"{path} line {number}: {key} is {text!r}, not a number"
-                    ) from None
-        place = {key: values.pop(key) for key in known if key in values}
-        catchments.append(Catchment(id=row["id"], attributes=values, **place))
-    return tuple(catchments)
 
 
 _NEXTGEN_KEYS = {

@@ -1,0 +1,104 @@
+"""The catchments of a configuration: who they are, where they lie, and their static attributes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bmi_components.errors import ConfigurationError
+from bmi_components.trained_model import NamedUnits
+
+__all__ = ["Catchment", "attribute_table", "read_catchments", "site_column"]
+
+Vector = NDArray[np.float64]
+
+
+class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One catchment: a name, where it lies, and the static attributes that the model reads."""
+
+    id: str
+    attributes: dict[str, float]
+    area_km2: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+def read_catchments(listed: Sequence[Catchment], table: Path | None) -> tuple[Catchment, ...]:
+    """Return the configured catchments, from the list or the table (a CSV file).
+
+    Raises
+    ------
+    ConfigurationError
+        If there are none, both, a name twice, or the table is unreadable.
+    """
+    if bool(listed) == (table is not None):
+        raise ConfigurationError("give the catchments either as 'catchments' or as 'catchments_file'")
+    catchments = tuple(listed) if table is None else _read_table(table)
+    seen: set[str] = set()
+    for catchment in catchments:
+        if catchment.id in seen:
+            raise ConfigurationError(f"the catchment {catchment.id!r} is there twice; ids must differ")
+        seen.add(catchment.id)
+    return catchments
+
+
+def _read_table(path: Path) -> tuple[Catchment, ...]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: the table of catchments cannot be read ({error.strerror})"
+        ) from error
+    if not rows or "id" not in rows[0]:
+        raise ConfigurationError(f"{path}: a table of catchments needs a column 'id' and at least one row")
+    known = ("area_km2", "latitude", "longitude")
+    catchments = []
+    for number, row in enumerate(rows, start=2):
+        values: dict[str, float] = {}
+        for key, text in row.items():
+            if key != "id" and text not in (None, ""):
+                try:
+                    values[key] = float(text)
+                except ValueError:
+                    raise ConfigurationError(
+                        f"{path} line {number}: {key} is {text!r}, not a number"
+                    ) from None
+        place = {key: values.pop(key) for key in known if key in values}
+        catchments.append(Catchment(id=row["id"], attributes=values, **place))
+    return tuple(catchments)
+
+
+def site_column(catchments: Sequence[Catchment], key: str) -> Vector:
+    """Return one of the optional facts (area_km2, latitude, longitude), ``[catchment]``, NaN where unknown."""
+    return np.array(
+        [np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64
+    )
+
+
+def attribute_table(catchments: Sequence[Catchment], attributes: Sequence[NamedUnits]) -> Vector:
+    """Return ``[catchment, attribute]`` in the order of the model; attributes it does not use are passed over.
+
+    Raises
+    ------
+    ConfigurationError
+        If an attribute is missing or not a finite number.
+    """
+    names = [attribute.name for attribute in attributes]
+    table = np.empty((len(catchments), len(names)))
+    for row, catchment in zip(table, catchments, strict=True):
+        for i, name in enumerate(names):
+            value = catchment.attributes.get(name)
+            if value is None or not np.isfinite(value):
+                state = "is missing" if value is None else f"is {value}"
+                raise ConfigurationError(
+                    f"catchment {catchment.id}: the attribute {name!r} [{attributes[i].units}] {state}; "
+                    f"the model needs a number for each of {', '.join(names)}"
+                )
+            row[i] = value
+    return table
