@@ -24,7 +24,7 @@ from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.program import Call, Program
 from bmi_components.kernels.publishing import add_total, publish, total
 from bmi_components.kernels.routing import route_step
-from bmi_components.lstm.stepping import LstmStepping, PackedLstm
+from bmi_components.lstm.stepping import DenseLayer, PackedRecurrent, RecurrentStepping
 from bmi_components.stepper import Stepper, WaterBalance
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import Variable
@@ -79,7 +79,7 @@ class SharedHBV:
         self.variables = _parameter_variables(self.model, {a.name: a.units for a in bundle.attributes})
 
     @cached_property
-    def packed(self) -> PackedLstm:
+    def packed(self) -> PackedRecurrent:
         """The network's weights laid out for stepping."""
         model = self.model
 
@@ -89,20 +89,21 @@ class SharedHBV:
         layer, rectified = model.embedding()
         lstm = model.lstm
         weights: Tensor = lstm.w_ih
-        bias = lstm.b_ih + lstm.b_hh
-        embedding = None
+        bias: Tensor = lstm.b_ih
+        front = []
         if layer is not None and rectified:
-            embedding = (array(layer.weight), array(layer.bias))
+            front = [DenseLayer(array(layer.weight), array(layer.bias), "relu")]
         elif layer is not None:
             # Two linear layers in a row are one.
             weights, bias = weights @ layer.weight, bias + weights @ layer.bias
         out_weights, out_bias = model.readout()
-        return PackedLstm(
-            embedding=embedding,
+        return PackedRecurrent(
+            front=front,
             w_ih=array(weights),
             w_hh=array(lstm.w_hh),
-            bias=array(bias),
-            output=(array(out_weights), array(out_bias)),
+            b_ih=array(bias),
+            b_hh=array(lstm.b_hh),
+            readout=[DenseLayer(array(out_weights), array(out_bias))],
             forcing_mean=array(model.forcing_mean),
             forcing_std=array(model.forcing_std),
         )
@@ -389,12 +390,13 @@ class HostHBVStepper(HBVStepper):
         # Lower bound, width and network output of the dynamic parameters in a row, so that one kernel combines them;
         # one catchment's network writes its output there, with room for the padding of its last layer.
         count = bounds[0].size
-        memory = np.zeros(2 * count + max(count, packed.dense_out.rows), dtype)
+        memory = np.zeros(2 * count + max(count, packed.packed_outputs), dtype)
         self._scaling = memory[: 3 * count].reshape(3, *bounds.shape[1:])
         self._scaling[:2] = bounds
-        bias = packed.bind(catchments.features.numpy().astype(np.float64))
-        self._lstm = LstmStepping(
-            packed, bias, memory[2 * count :][: packed.dense_out.rows] if n == 1 else None
+        self._lstm = RecurrentStepping(
+            packed,
+            catchments.features.numpy().astype(np.float64),
+            memory[2 * count :][: packed.packed_outputs] if n == 1 else None,
         )
         if first:
             self._stores = np.zeros((len(model.physics.stores), n, model.hyperparameters.components), dtype)

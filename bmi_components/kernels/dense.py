@@ -88,7 +88,7 @@ class Dense:
     def __init__(self, weights: NDArray[Any]) -> None:
         outputs, self.columns = weights.shape
         self.blocks = -(-outputs // _ROWS)
-        self.rows = self.blocks * _ROWS
+        self.rows: int = self.blocks * _ROWS
         padded = np.zeros((self.rows, self.columns), weights.dtype)
         padded[:outputs] = weights
         self.weights = np.ascontiguousarray(
