@@ -1,4 +1,4 @@
-"""Recurrent cells: the long short-term memory, one step at a time and over a whole sequence at full speed."""
+"""Recurrent cells: the long short-term memory, one step at a time and over a whole sequence at full speed; the GRU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from bmi_components.errors import ValueShapeError
 
-__all__ = ["LstmState", "LstmWeights", "lstm_cell", "lstm_sequence"]
+__all__ = ["GruWeights", "LstmState", "LstmWeights", "gru_cell", "lstm_cell", "lstm_sequence"]
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 """Fused ``y s (1 - s)`` of PyTorch's own derivative of the sigmoid ``s``."""
@@ -67,6 +67,43 @@ def lstm_cell(x: Tensor, state: LstmState | tuple[Tensor, Tensor], weights: Lstm
     i, f, g, o = gates.chunk(4, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return LstmState(torch.sigmoid(o) * torch.tanh(c), c)
+
+
+class GruWeights(NamedTuple):
+    """Weights of one GRU layer; the rows are reset, update and candidate (r, z, n), each ``hidden``.
+
+    ``w_ih[3*hidden, feature]``, ``w_hh[3*hidden, hidden]``, ``b_ih[3*hidden]``, ``b_hh[3*hidden]``.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor
+    b_hh: Tensor
+
+
+def gru_cell(x: Tensor, h: Tensor, weights: GruWeights) -> Tensor:
+    """Advance a GRU by one time step (Cho et al. 2014, with the reset gate behind the product as in cuDNN).
+
+    Parameters
+    ----------
+    x : Tensor
+        Features of this step, ``[catchment, feature]``.
+    h : Tensor
+        State before the step, ``[catchment, hidden]``.
+    weights : GruWeights
+        The layer.
+
+    Returns
+    -------
+    Tensor
+        The state after the step, which is its output too.
+    """
+    from_input = torch.addmm(weights.b_ih, x, weights.w_ih.t()).chunk(3, dim=1)
+    from_state = torch.addmm(weights.b_hh, h, weights.w_hh.t()).chunk(3, dim=1)
+    r = torch.sigmoid(from_input[0] + from_state[0])
+    z = torch.sigmoid(from_input[1] + from_state[1])
+    n = torch.tanh(from_input[2] + r * from_state[2])
+    return n + z * (h - n)
 
 
 def lstm_sequence(
