@@ -1,0 +1,158 @@
+"""Flux models that are neural networks: standardised inputs, a PyTorch network, the target's units back."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bmi_components.errors import BundleError, ConfigurationError
+from bmi_components.lstm.flux.models import FluxModel
+from bmi_components.trained_model import TrainedModel
+
+__all__ = ["NETWORKS", "NetworkModel", "create_network", "parse_sizes"]
+
+NETWORKS = MappingProxyType(
+    {
+        "lstm": "recurrent:LstmNetwork",
+        "rnn": "recurrent:RnnNetwork",
+        "ann": "dense:AnnNetwork",
+        "dynamic_ann": "dense:DynamicAnnNetwork",
+        "xlstm": "xlstm:XlstmNetwork",
+        "xlstm_mixer": "xlstm_mixer:XlstmMixerNetwork",
+    }
+)
+"""Networks by name, imported when they are first needed."""
+
+
+def _network_class(name: str) -> Any:
+    module, class_name = NETWORKS[name].split(":")
+    return getattr(importlib.import_module(f"bmi_components.lstm.flux.{module}"), class_name)
+
+
+def parse_sizes(name: str, sizes: Mapping[str, Any]) -> msgspec.Struct:
+    """Check the sizes of a network.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is unknown or out of range.
+    """
+    try:
+        parsed: msgspec.Struct = msgspec.convert(dict(sizes), _network_class(name).Sizes)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{name} sizes: {error}") from error
+    return parsed
+
+
+def create_network(
+    name: str, sizes: Mapping[str, Any], inputs: int, sequence_length: int, seed: int = 0
+) -> nn.Module:
+    """Make a network with random weights.
+
+    Parameters
+    ----------
+    name
+        One of `NETWORKS`.
+    sizes
+        Its sizes; those left out take their defaults.
+    inputs
+        Number of inputs per day.
+    sequence_length
+        Days in a window.
+    seed
+        Of the initial weights.
+
+    Raises
+    ------
+    ConfigurationError
+        If a size is unknown or out of range, or the network needs a package that is not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = _network_class(name)(parse_sizes(name, sizes), inputs, sequence_length)
+    return network
+
+
+class NetworkModel(FluxModel):
+    """A trained network with the statistics that its inputs and its target are standardised by.
+
+    Raises
+    ------
+    BundleError
+        If statistics are missing or the weights do not fit the sizes.
+    """
+
+    def __init__(self, bundle: TrainedModel) -> None:
+        super().__init__(bundle)
+        settings = self.hyperparameters
+        missing = [n for n in (*self.input_names, self.target_name) if n not in bundle.normalisation]
+        if missing:
+            raise BundleError(f"the bundle's normalisation has no mean and std of {missing[0]!r}")
+        statistics = [bundle.normalisation[name] for name in self.input_names]
+        self._mean = np.array([entry["mean"] for entry in statistics])
+        self._std = np.array([entry["std"] for entry in statistics])
+        target = bundle.normalisation[self.target_name]
+        self._target_mean, self._target_std = target["mean"], target["std"]
+        try:
+            self.network = create_network(
+                settings.model, settings.sizes, len(self.input_names), settings.sequence_length
+            ).eval()
+        except ConfigurationError as error:
+            raise BundleError(f"the bundle's network cannot be made: {error}") from error
+        expected = {name: tuple(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        found = {name: array.shape for name, array in bundle.weights.items()}
+        if expected != found:
+            name = min(name for name in expected | found if expected.get(name) != found.get(name))
+            raise BundleError(
+                f"the bundle's weight {name!r} has shape {found.get(name)}; {expected.get(name)} is needed"
+            )
+        self.network.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in bundle.weights.items()}
+        )
+
+    def standardise(self, inputs: NDArray[np.floating[Any]]) -> Tensor:
+        """Return physical inputs ``[window, day, input]`` as the network reads them, float32."""
+        return torch.from_numpy(((inputs - self._mean) / self._std).astype(np.float32))
+
+    def _predict(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            standardised: Tensor = self.network(self.standardise(inputs))
+        result: NDArray[np.float64] = (
+            standardised.numpy().astype(np.float64) * self._target_std + self._target_mean
+        )
+        return result
+
+    def gradient(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Derivative of each window's prediction with respect to its own standardised inputs.
+
+        Parameters
+        ----------
+        inputs
+            ``[window, day, input]`` in physical units.
+
+        Returns
+        -------
+        ndarray
+            ``[window, day, input]``: change of the prediction, in the target's units, per standard deviation of
+            the input.
+
+        Raises
+        ------
+        ValueShapeError
+            If the shape does not fit the model.
+        """
+        self._check(inputs)
+        parts = []
+        for start in range(0, len(inputs), 512):
+            x = self.standardise(inputs[start : start + 512]).requires_grad_()
+            (slope,) = torch.autograd.grad(self.network(x).sum(), x)
+            parts.append(slope.numpy().astype(np.float64) * self._target_std)
+        return np.concatenate(parts) if parts else np.zeros(inputs.shape)
