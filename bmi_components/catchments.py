@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from bmi_components.errors import ConfigurationError
 from bmi_components.trained_model import NamedUnits
 
-__all__ = ["Catchment", "attribute_table", "read_catchments", "site_column"]
+__all__ = ["Catchment", "Site", "attribute_table", "read_catchments"]
 
 Vector = NDArray[np.float64]
 
@@ -26,6 +27,32 @@ class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     area_km2: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a component knows about its catchments, each ``[catchment]``: degrees and km2, NaN where unknown."""
+
+    latitude: Vector
+    longitude: Vector
+    area: Vector
+
+    @classmethod
+    def of(cls, catchments: Sequence[Catchment]) -> Site:
+        """Collect what is configured."""
+
+        def column(key: str) -> Vector:
+            values = (getattr(catchment, key) for catchment in catchments)
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+        return cls(column("latitude"), column("longitude"), column("area_km2"))
+
+    @property
+    def coordinates(self) -> tuple[Vector, Vector] | None:
+        """Longitude and latitude, each ``[catchment]``, where all are known."""
+        if np.isfinite(self.latitude).all() and np.isfinite(self.longitude).all():
+            return self.longitude, self.latitude
+        return None
 
 
 def read_catchments(listed: Sequence[Catchment], table: Path | None) -> tuple[Catchment, ...]:
@@ -72,13 +99,6 @@ def _read_table(path: Path) -> tuple[Catchment, ...]:
         place = {key: values.pop(key) for key in known if key in values}
         catchments.append(Catchment(id=row["id"], attributes=values, **place))
     return tuple(catchments)
-
-
-def site_column(catchments: Sequence[Catchment], key: str) -> Vector:
-    """Return one of the optional facts (area_km2, latitude, longitude), ``[catchment]``, NaN where unknown."""
-    return np.array(
-        [np.nan if getattr(c, key) is None else getattr(c, key) for c in catchments], dtype=np.float64
-    )
 
 
 def attribute_table(catchments: Sequence[Catchment], attributes: Sequence[NamedUnits]) -> Vector:

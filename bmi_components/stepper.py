@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bmi_components.errors import StateError
 from bmi_components.variables import Variable
 
-__all__ = ["Aggregation", "ArrayStepper", "Stepper", "WaterBalance"]
+__all__ = ["Aggregation", "ArrayStepper", "Stepper", "WaterBalance", "check_state"]
 
 Aggregation = Literal["mean", "min", "max", "last"]
 """How a forcing that is given several times within one model step becomes the step's value."""
@@ -123,6 +123,25 @@ class Stepper(abc.ABC):
         return None
 
 
+def check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
+    """Check that a state has the names, shapes and types of another.
+
+    Raises
+    ------
+    StateError
+        Naming the first difference.
+    """
+    for name in sorted(set(expected) ^ set(state)):
+        word = "lacks" if name in expected else "has an unknown"
+        raise StateError(f"the saved state {word} {name!r}; it belongs to another model")
+    for name, array in expected.items():
+        found = state[name]
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise StateError(
+                f"the saved state's {name!r} is {found.dtype} {found.shape}; {array.dtype} {array.shape} is needed"
+            )
+
+
 class ArrayStepper(Stepper):
     """A stepper whose state and parameters are NumPy arrays by name: enough for a model that runs on the host.
 
@@ -143,17 +162,7 @@ class ArrayStepper(Stepper):
 
     def write_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by one with the same names, shapes and data types."""
-        wrong = [
-            name
-            for name in self.state.keys() | state.keys()
-            if name not in state
-            or name not in self.state
-            or state[name].shape != self.state[name].shape
-            or state[name].dtype != self.state[name].dtype
-        ]
-        if wrong:
-            here = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.state.items())
-            raise StateError(f"the state differs in {', '.join(sorted(wrong))}; this model has {here}")
+        check_state(self.state, state)
         self.state = {name: np.array(state[name]) for name in self.state}
 
     def get_parameter(self, name: str) -> NDArray[np.float64]:

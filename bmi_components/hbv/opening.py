@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bmi_components.buffers import require_device
-from bmi_components.catchments import Catchment, attribute_table, read_catchments, site_column
+from bmi_components.catchments import Catchment, Site, attribute_table, read_catchments
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.record import read_record
 from bmi_components.hbv.driver import SECONDS_PER_DAY, Driver, make_driver
@@ -22,14 +22,13 @@ from bmi_components.hbv.stepper import (
     DeviceHBVStepper,
     HBVStepper,
     HostHBVStepper,
-    OutputVariable,
-    Site,
     shared_model,
 )
 from bmi_components.importers import load_model
 from bmi_components.importers.finding import find_folder
+from bmi_components.runoff import OutputVariable, runoff_outputs
 from bmi_components.trained_model import TrainedModel
-from bmi_components.variables import CATALOGUE, variable
+from bmi_components.variables import variable
 
 Vector = NDArray[np.float64]
 
@@ -71,11 +70,7 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
     on_host = settings.device == "cpu"
     require_device("torch", settings.device)
     shared = shared_model(bundle, settings.dtype, settings.device)
-    site = Site(
-        latitude=site_column(catchments, "latitude"),
-        longitude=site_column(catchments, "longitude"),
-        area=site_column(catchments, "area_km2"),
-    )
+    site = Site.of(catchments)
     how = (
         settings.potential_evapotranspiration,
         settings.inputs == "nextgen",
@@ -108,15 +103,7 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
 
 def _outputs(settings: DeltaHBVSettings, site: Site, exchanges_water: bool) -> list[OutputVariable]:
     """Return what is published: with these, rain and storage a caller can close the water balance."""
-    rate = {"mm d-1": 1.0, "m h-1": 1e-3 / 24.0}[settings.runoff_units]
-    outputs = [
-        # An amount per update is given as a rate, m s-1: the component knows how long the update was.
-        OutputVariable(variable("runoff_depth"), "streamflow", 1e-3 / SECONDS_PER_DAY),
-        OutputVariable(CATALOGUE["runoff_rate"].with_units(settings.runoff_units), "streamflow", rate),
-    ]
-    if np.isfinite(site.area).all():
-        volume = 1e3 * site.area / SECONDS_PER_DAY
-        outputs.append(OutputVariable(variable("streamflow"), "streamflow", volume))
+    outputs = runoff_outputs("streamflow", settings.runoff_units, site.area)
     published = dict(_STORES_AND_FLUXES)
     if exchanges_water:
         published["lateral_exchange"] = "lateral_exchange"

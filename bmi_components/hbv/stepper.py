@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bmi_components.errors import StateError
+from bmi_components.catchments import Site
 from bmi_components.hbv.driver import Driver
 from bmi_components.hbv.model import Catchments, DeltaHBV, HBVState
 from bmi_components.hbv.multiscale import MultiTimescaleHBV, steppable_model
@@ -22,10 +22,11 @@ from bmi_components.hbv.physics import FORCINGS, INITIAL_STORE
 from bmi_components.hbv.series import series_kernel
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.program import Call, Program
-from bmi_components.kernels.publishing import add_total, publish, total
+from bmi_components.kernels.publishing import accumulate, add_total, publish, total
 from bmi_components.kernels.routing import route_step
 from bmi_components.lstm.stepping import DenseLayer, PackedRecurrent, RecurrentStepping
-from bmi_components.stepper import Stepper, WaterBalance
+from bmi_components.runoff import OutputVariable
+from bmi_components.stepper import Stepper, WaterBalance, check_state
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import Variable
 
@@ -33,32 +34,12 @@ __all__ = [
     "DeviceHBVStepper",
     "HBVStepper",
     "HostHBVStepper",
-    "OutputVariable",
     "SharedHBV",
-    "Site",
     "shared_model",
 ]
 
 METRES_PER_MILLIMETRE = 1e-3
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class OutputVariable:
-    """A published output: which of the model's outputs it is, and the factor to its units, ``[catchment]`` or one."""
-
-    variable: Variable
-    source: str
-    factor: float | Vector = 1.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a component knows about its catchments, each ``[catchment]``: degrees and km2, NaN where unknown."""
-
-    latitude: Vector
-    longitude: Vector
-    area: Vector
 
 
 def _scaled_sigmoid(lower: Tensor, width: Tensor, raw: Tensor) -> tuple[Tensor]:
@@ -119,6 +100,7 @@ class SharedHBV:
             total=total(self.dtype),
             add_total=add_total(self.dtype),
             route=route_step(self.dtype),
+            accumulate=accumulate(self.dtype),
             publish=publish(self.dtype),
         )
 
@@ -130,6 +112,7 @@ class _Kernels:
     total: Any
     add_total: Any
     route: Any
+    accumulate: Any
     publish: Any
 
 
@@ -193,8 +176,7 @@ class HBVStepper(Stepper):
         self.size = attributes.shape[0]
         self.parameters = shared.variables
         self.identity = shared.identity
-        if np.isfinite(site.latitude).all() and np.isfinite(site.longitude).all():
-            self.coordinates = (site.longitude, site.latitude)
+        self.coordinates = site.coordinates
         self._attributes = attributes
         self._record = record
         self._keep_state = keep_state and record is not None
@@ -286,7 +268,7 @@ class HBVStepper(Stepper):
         """Replace the state; see the base class."""
         self._bound()
         arrays = self._arrays()
-        _check_state({name: _to_host(array) for name, array in arrays.items()}, state)
+        check_state({name: _to_host(array) for name, array in arrays.items()}, state)
         for name, array in arrays.items():
             values = state[name]
             array[...] = (
@@ -440,7 +422,7 @@ class HostHBVStepper(HBVStepper):
         at_rain = values + (len(shared.rows) - 1) * n * item
         physics = (1, n, _address(self._stores), _address(self._static), dynamic)
         kernels = shared.kernels
-        publish = (len(self._values), len(self._sources), n, values, _address(self._cumulative))
+        publish = (len(self._sources), n, values, _address(self._sources))
         calls: list[Call] = [
             *self._lstm.calls,
             (kernels.scale, (count, scaling, dynamic)),
@@ -451,7 +433,8 @@ class HostHBVStepper(HBVStepper):
             (kernels.total, (len(stores), n, at_stores, at_storage)),
             (kernels.add_total, ((length - 1) * parts, n, under_way, at_storage, _address(self._dt))),
             (kernels.total, (1, n, forcing, at_rain)),
-            (kernels.publish, (*publish, _address(self._sources), _address(self._factors), 0)),
+            (kernels.accumulate, (self._values.size, values, _address(self._cumulative))),
+            (kernels.publish, (*publish, _address(self._factors), 0)),
         ]
         # The component gives the same vector for the outputs every time; `step` fills in where it is.
         self._published: Vector | None = None
@@ -513,7 +496,7 @@ class HostHBVStepper(HBVStepper):
             self._flat_dynamic[:] = self._raw
         if outputs is not self._published:
             self._published = outputs
-            self._program.change(-1, 7, _address(outputs))
+            self._program.change(-1, 5, _address(outputs))
         self._program.run()
         return outputs
 
@@ -586,22 +569,3 @@ def _address(array: NDArray[Any]) -> int:
 
 def _to_host(array: Any) -> NDArray[Any]:
     return array if isinstance(array, np.ndarray) else np.asarray(array.detach().cpu().numpy())
-
-
-def _check_state(expected: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
-    """Check that a state has the names, shapes and types of another.
-
-    Raises
-    ------
-    StateError
-        Naming the first difference.
-    """
-    for name in sorted(set(expected) ^ set(state)):
-        word = "lacks" if name in expected else "has an unknown"
-        raise StateError(f"the saved state {word} {name!r}; it belongs to another model")
-    for name, array in expected.items():
-        found = state[name]
-        if found.shape != array.shape or found.dtype != array.dtype:
-            raise StateError(
-                f"the saved state's {name!r} is {found.dtype} {found.shape}; {array.dtype} {array.shape} is needed"
-            )

@@ -1,4 +1,4 @@
-"""What follows a step, in one pass: totals of the flows, cumulative sums, and published values in their units."""
+"""What surrounds a step: inputs gathered, totals of the flows, cumulative sums, published values in their units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bmi_components.kernels.jit import compile_function
 
-__all__ = ["add_total", "publish", "total"]
+__all__ = ["accumulate", "add_total", "gather", "publish", "total"]
 
 
 @cache
@@ -63,34 +63,79 @@ done:
 
 
 @cache
-def publish(dtype: str) -> Any:
-    """Return ``run(rows, outputs, n, values, cumulative, source, factor, published)`` on addresses.
-
-    ``values [rows, n]`` are added to ``cumulative [rows, n]`` (float64); ``published [outputs, n]`` (float64) become
-    ``factor [outputs, n]`` (float64) times the rows of ``values`` that ``source [outputs]`` (int64) names.
-    """
+def accumulate(dtype: str) -> Any:
+    """Return ``run(count, values, cumulative)`` on addresses: add ``values [count]`` to ``cumulative`` (float64)."""
     f = "float" if dtype == "float32" else "double"
-    widen = "fpext float %v to double" if dtype == "float32" else "fadd double %v, 0.0"
-    widen_again = widen.replace("%v", "%u")
     ir = f"""
-define void @publish(i64 %rows, i64 %outs, i64 %n, ptr %values, ptr %sum, ptr %source, ptr %factor, ptr %out) {{
+define void @accumulate(i64 %count, ptr %values, ptr %sum) {{
 entry:
-  %all = mul i64 %rows, %n
   br label %add
 add:
   %a = phi i64 [ 0, %entry ], [ %a1, %add ]
   %vp = getelementptr {f}, ptr %values, i64 %a
   %v = load {f}, ptr %vp
-  %d = {widen}
+  %d = {_widened("%v", dtype)}
   %sp = getelementptr double, ptr %sum, i64 %a
   %s = load double, ptr %sp
   %s1 = fadd double %s, %d
   store double %s1, ptr %sp
   %a1 = add i64 %a, 1
-  %moreadd = icmp slt i64 %a1, %all
-  br i1 %moreadd, label %add, label %out.test
+  %more = icmp slt i64 %a1, %count
+  br i1 %more, label %add, label %done
+done:
+  ret void
+}}"""
+    return compile_function(ir, "accumulate", [ctypes.c_int64, *[ctypes.c_void_p] * 2])
+
+
+@cache
+def gather(dtype: str) -> Any:
+    """Return ``run(count, source, values, gathered)`` on addresses.
+
+    ``gathered [count]`` become the elements of ``values`` (float64) that ``source [count]`` (int64) names.
+    """
+    f = "float" if dtype == "float32" else "double"
+    narrow = "fptrunc double %v to float" if dtype == "float32" else "fadd double %v, 0.0"
+    ir = f"""
+define void @gather(i64 %count, ptr %source, ptr %values, ptr %out) {{
+entry:
+  br label %one
+one:
+  %a = phi i64 [ 0, %entry ], [ %a1, %one ]
+  %ip = getelementptr i64, ptr %source, i64 %a
+  %i = load i64, ptr %ip
+  %vp = getelementptr double, ptr %values, i64 %i
+  %v = load double, ptr %vp
+  %n = {narrow}
+  %op = getelementptr {f}, ptr %out, i64 %a
+  store {f} %n, ptr %op
+  %a1 = add i64 %a, 1
+  %more = icmp slt i64 %a1, %count
+  br i1 %more, label %one, label %done
+done:
+  ret void
+}}"""
+    return compile_function(ir, "gather", [ctypes.c_int64, *[ctypes.c_void_p] * 3])
+
+
+def _widened(value: str, dtype: str) -> str:
+    return f"fpext float {value} to double" if dtype == "float32" else f"fadd double {value}, 0.0"
+
+
+@cache
+def publish(dtype: str) -> Any:
+    """Return ``run(outputs, n, values, source, factor, published)`` on addresses.
+
+    ``published [outputs, n]`` (float64) become ``factor [outputs, n]`` (float64) times the rows of
+    ``values [row, n]`` that ``source [outputs]`` (int64) names.
+    """
+    f = "float" if dtype == "float32" else "double"
+    ir = f"""
+define void @publish(i64 %outs, i64 %n, ptr %values, ptr %source, ptr %factor, ptr %out) {{
+entry:
+  br label %out.test
 out.test:
-  %o = phi i64 [ 0, %add ], [ %o1, %out.end ]
+  %o = phi i64 [ 0, %entry ], [ %o1, %out.end ]
   %anyout = icmp slt i64 %o, %outs
   br i1 %anyout, label %out.row, label %done
 out.row:
@@ -105,7 +150,7 @@ site:
   %ti = add i64 %to, %i
   %up = getelementptr {f}, ptr %values, i64 %fi
   %u = load {f}, ptr %up
-  %ud = {widen_again}
+  %ud = {_widened("%u", dtype)}
   %gp = getelementptr double, ptr %factor, i64 %ti
   %g = load double, ptr %gp
   %w = fmul double %ud, %g
@@ -120,4 +165,4 @@ out.end:
 done:
   ret void
 }}"""
-    return compile_function(ir, "publish", [*[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 5])
+    return compile_function(ir, "publish", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 4])
