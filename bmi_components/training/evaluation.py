@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.caravan import BasinDataset, Period
+from bmi_components.training.files import write_whole
 from bmi_components.training.metrics import compute_metrics
 from bmi_components.training.models import TrainableModel
 from bmi_components.training.plots import plot_hydrographs, plot_skill_cdf, plot_skill_map
@@ -135,7 +135,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, name: str) -> None:
         where = (dataset.latitude[position], dataset.longitude[position], dataset.area[position])
         scores = (f"{values[position]:.6g}" for values in metrics.values())
         writer.writerow((gauge, *(f"{value:.6g}" for value in where), *scores))
-    _write(folder / "metrics.csv", text.getvalue())
+    write_whole(folder / "metrics.csv", text.getvalue())
     known = metrics["nse"][np.isfinite(metrics["nse"])]
     summary = {
         "model": name,
@@ -148,7 +148,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, name: str) -> None:
         },
         "share_of_gauges_with_nse_below_zero": round(float(np.mean(known < 0)), 4) if known.size else None,
     }
-    _write(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     first, last = evaluation.period
     plot_skill_cdf(folder / "nse_cdf.png", {name: metrics["nse"]})
     plot_skill_map(
@@ -184,9 +184,3 @@ def _plot_hydrographs(evaluation: Evaluation, path: Path) -> None:
             for gauge in chosen
         ],
     )
-
-
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

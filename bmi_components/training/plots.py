@@ -12,11 +12,20 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["plot_hydrographs", "plot_loss", "plot_skill_cdf", "plot_skill_map"]
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "plot_hydrographs",
+    "plot_loss",
+    "plot_skill_cdf",
+    "plot_skill_map",
+    "save_figure",
+    "tidy",
+]
 
-_COLOURS = ("#0b5394", "#c1440e", "#3a7d44", "#7b4ea3", "#8a6d1d", "#444444")
+COLOURS = ("#0b5394", "#c1440e", "#3a7d44", "#7b4ea3", "#8a6d1d", "#444444")
 """Distinguishable in print and for colour-blind readers in this order."""
-_GREY = "#666666"
+GREY = "#666666"
 
 
 def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[int, float, float]]) -> None:
@@ -28,12 +37,12 @@ def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[i
     axes = figure.add_subplot()
     values = np.asarray(losses, dtype=np.float64)
     iterations = np.arange(1, values.size + 1)
-    axes.plot(iterations, values, color=_COLOURS[0], alpha=0.25, linewidth=0.7, label="each batch")
+    axes.plot(iterations, values, color=COLOURS[0], alpha=0.25, linewidth=0.7, label="each batch")
     width = max(1, min(100, values.size // 10))
     axes.plot(
         iterations,
         _running_mean(values, width),
-        color=_COLOURS[0],
+        color=COLOURS[0],
         linewidth=1.8,
         label=f"mean of {width} batches",
     )
@@ -42,7 +51,7 @@ def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[i
         axes.set_ylim(0, float(np.quantile(known, 0.98)) * 1.15)
     axes.set_xlabel("iteration")
     axes.set_ylabel("training loss")
-    _tidy(axes)
+    tidy(axes)
     handles, labels = axes.get_legend_handles_labels()
     if validations:
         right = axes.twinx()
@@ -52,7 +61,7 @@ def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[i
                 points[:, 0],
                 points[:, column],
                 "o-",
-                color=_COLOURS[column],
+                color=COLOURS[column],
                 markersize=3,
                 label=f"validation {name}",
             )
@@ -62,7 +71,7 @@ def plot_loss(path: Path, losses: Sequence[float], validations: Sequence[tuple[i
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
     axes.legend(handles, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_skill_cdf(path: Path, scores: Mapping[str, NDArray[np.float64]], metric: str = "NSE") -> None:
@@ -74,7 +83,7 @@ def plot_skill_cdf(path: Path, scores: Mapping[str, NDArray[np.float64]], metric
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for (name, values), colour in zip(
-        scores.items(), _COLOURS * (1 + len(scores) // len(_COLOURS)), strict=False
+        scores.items(), COLOURS * (1 + len(scores) // len(COLOURS)), strict=False
     ):
         known = np.sort(values[np.isfinite(values)])
         share = np.arange(1, known.size + 1) / max(1, known.size)
@@ -89,14 +98,14 @@ def plot_skill_cdf(path: Path, scores: Mapping[str, NDArray[np.float64]], metric
             label=label,
         )
         axes.plot([median], [0.5], "o", color=colour, markersize=5)
-    axes.axhline(0.5, color=_GREY, linewidth=0.6, linestyle=":")
+    axes.axhline(0.5, color=GREY, linewidth=0.6, linestyle=":")
     axes.set_xlim(-0.5, 1.0)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"{metric} of a gauge")
     axes.set_ylabel("share of gauges with less")
     axes.legend(frameon=False, loc="upper left")
-    _tidy(axes)
-    _save(figure, path)
+    tidy(axes)
+    save_figure(figure, path)
 
 
 def plot_skill_map(
@@ -112,7 +121,7 @@ def plot_skill_map(
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     known = np.isfinite(score)
-    axes.plot(longitude[~known], latitude[~known], "x", color=_GREY, markersize=4)
+    axes.plot(longitude[~known], latitude[~known], "x", color=GREY, markersize=4)
     order = np.argsort(-np.where(known, score, np.inf))
     order = order[known[order]]
     points = axes.scatter(
@@ -134,10 +143,10 @@ def plot_skill_map(
     axes.set_ylabel("latitude (°N)")
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
-    _tidy(axes)
+    tidy(axes)
     if title:
         axes.set_title(title, loc="left", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_hydrographs(
@@ -157,12 +166,12 @@ def plot_hydrographs(
     all_axes = np.atleast_1d(figure.subplots(count, 1, sharex=True))
     for column, (axes, title) in enumerate(zip(all_axes, titles, strict=True)):
         axes.plot(time, observed[:, column], color="black", linewidth=1.1, label="observed")
-        axes.plot(time, simulated[:, column], color=_COLOURS[1], linewidth=1.1, label="simulated")
+        axes.plot(time, simulated[:, column], color=COLOURS[1], linewidth=1.1, label="simulated")
         top = float(np.nanmax(np.concatenate((observed[:, column], simulated[:, column], [0.1]))))
         axes.set_ylim(0, 1.55 * top)
         axes.set_ylabel("streamflow\n(mm d⁻¹)")
         axes.set_title(title, loc="left", fontsize=10)
-        _tidy(axes)
+        tidy(axes)
         rain = axes.twinx()
         rain.bar(time, precipitation[:, column], width=1.0, color="#7fb2dd", linewidth=0)
         rain.set_ylim(3.2 * max(1.0, float(np.nanmax(precipitation[:, column]))), 0)
@@ -178,7 +187,7 @@ def plot_hydrographs(
     all_axes[-1].xaxis.set_major_locator(locator)
     all_axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     all_axes[-1].set_xlim(time[0], time[-1])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -192,11 +201,12 @@ def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64
     return (total[last] - total[first]) / np.where(counted > 0, counted, np.nan)
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Leave out the line at the top."""
     axes.spines["top"].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure in one move."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     figure.savefig(temporary, dpi=150)

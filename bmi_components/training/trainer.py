@@ -6,13 +6,10 @@ import csv
 import ctypes
 import io
 import math
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -26,6 +23,8 @@ from bmi_components.forcing.caravan import BasinDataset, attribute_units, read_c
 from bmi_components.trained_model import NamedUnits, TrainedModel
 from bmi_components.training.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from bmi_components.training.evaluation import simulate
+from bmi_components.training.files import write_whole
+from bmi_components.training.interrupts import gentle_interrupts
 from bmi_components.training.losses import Spread, get_loss
 from bmi_components.training.metrics import kge, nse
 from bmi_components.training.models import TrainableModel, create_model, load_model
@@ -174,7 +173,7 @@ class Trainer:
                 f"the folder {self.folder} already holds a run: resume it, or choose another output"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.folder / "recipe.yaml", msgspec.yaml.encode(self.recipe))
+        write_whole(self.folder / "recipe.yaml", msgspec.yaml.encode(self.recipe))
         every = self.recipe.checkpoint_every
         bar = tqdm(
             total=self.recipe.iterations,
@@ -183,7 +182,7 @@ class Trainer:
             unit="it",
             mininterval=2.0,
         )
-        with bar, _gentle_interrupts() as interrupts:
+        with bar, gentle_interrupts() as interrupts:
             while self.iteration < self.recipe.iterations:
                 self.losses.append(self.iterate())
                 self.iteration += 1
@@ -410,7 +409,7 @@ class Trainer:
             rate = learning_rate(self.recipe.optimiser, iteration - 1, self.recipe.iterations)
             scores = [f"{score:.4f}" for score in validations.get(iteration, ())] or ["", ""]
             writer.writerow((iteration, f"{rate:.6g}", f"{loss:.6g}", *scores))
-        _write(self.folder / "metrics.csv", text.getvalue().encode())
+        write_whole(self.folder / "metrics.csv", text.getvalue().encode())
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
@@ -426,35 +425,3 @@ def _recent(losses: list[float]) -> float:
     """Mean loss of the last hundred batches that were not skipped."""
     known = [loss for loss in losses[-100:] if not math.isnan(loss)]
     return sum(known) / len(known) if known else math.nan
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file's content in one move."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-@contextmanager
-def _gentle_interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that is lent, instead of breaking into an iteration.
-
-    A second SIGINT breaks in after all. Outside the main thread, where Python takes no signals, nothing changes.
-    """
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
