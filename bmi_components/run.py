@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,11 +91,19 @@ class Run:
     def update(self) -> None:
         """Advance by exactly one time step."""
         clock = self.clock
-        if clock.elapsed or self._estimates:
-            self.update_until(clock.current + clock.time_step if clock.elapsed else clock.boundary)
+        if clock.elapsed:
+            self.update_until(clock.current + clock.time_step)
             return
         if clock.boundary > clock.end:
             clock.check(clock.boundary)
+        if self._amounts is not None and self._amounts.owes:
+            self.update_until(clock.boundary)
+            return
+        self._whole_step()
+
+    def _whole_step(self) -> None:
+        """Advance from one boundary to the next with nothing left over from before: the hot path."""
+        clock = self.clock
         self.check_inputs()
         seconds, start = clock.time_step, clock.step_start
         inputs = self.inputs if self.backend.on_host else self._upload()
@@ -115,6 +124,15 @@ class Run:
         clock, stepper, accumulator, amounts = self.clock, self.stepper, self._accumulator, self._amounts
         target = clock.check(time)
         if target == clock.current:
+            return
+        # NextGen calls nothing but this, step by step.
+        if (
+            not clock.elapsed
+            and abs(target - clock.boundary) <= 4.0 * math.ulp(target)
+            and not (amounts is not None and amounts.owes)
+        ):
+            self._whole_step()
+            clock.settle(target)
             return
         self.check_inputs()
         began = clock.current
@@ -378,9 +396,11 @@ class _Amounts:
         The amount over the running (or latest) update, one vector per output.
     begun
         Whether the running update has given any amount yet.
+    owes
+        Whether an estimate has given what a later step must settle.
     """
 
-    __slots__ = ("_backend", "_given", "_means", "_parts", "_rates", "_shown", "begun", "totals")
+    __slots__ = ("_backend", "_given", "_means", "_parts", "_rates", "_shown", "begun", "owes", "totals")
 
     def __init__(
         self,
@@ -395,7 +415,7 @@ class _Amounts:
         self._shown = [outputs[part] for part in parts]  # where callers read them
         self._rates = [backend.upload(outputs[part]) for part in parts]  # of the latest complete step
         self._given = [backend.upload(np.zeros(part.stop - part.start)) for part in parts]
-        self.begun = False
+        self.begun = self.owes = False
         self.totals: list[Any] = list(self._given)
         for part in parts:
             outputs[part] = 0.0  # what has not been updated has not released any water
@@ -432,6 +452,7 @@ class _Amounts:
             for part, given in zip(self._parts, self._given, strict=True)
         ]
         self._given = [given + more for given, more in zip(self._given, due, strict=True)]
+        self.owes = True
         self._add(due)
 
     def settle(self, outputs: Any, time_step: float) -> None:
@@ -439,7 +460,11 @@ class _Amounts:
         self._rates = [self._backend.copy(outputs[part]) for part in self._parts]
         rest = [rate * time_step - given for rate, given in zip(self._rates, self._given, strict=True)]
         self._given = [(-more).clip(0.0) for more in rest]
+        self.owes = self._anything_given()
         self._add([more.clip(0.0) for more in rest])
+
+    def _anything_given(self) -> bool:
+        return any(bool((given != 0.0).any()) for given in self._given)
 
     def _add(self, amounts: list[Any]) -> None:
         if self.begun:
@@ -473,3 +498,4 @@ class _Amounts:
         count = len(self._parts)
         self._rates = [memory[f"rates_{index}"] for index in range(count)]
         self._given = [memory[f"given_{index}"] for index in range(count)]
+        self.owes = self._anything_given()
