@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bmi_components.errors import BundleError, ConfigurationError, ValueShapeError
 from bmi_components.lstm.flux.models import load_model
-from bmi_components.lstm.flux.network import NetworkModel, create_network
+from bmi_components.lstm.flux.network import NetworkModel, average, create_network
 from bmi_components.lstm.flux.trees import random_forest_arrays, xgboost_arrays
 from bmi_components.trained_model import NamedUnits, TrainedModel
 
@@ -130,7 +130,7 @@ def test_a_saved_bundle_is_the_same_model(model: str, tmp_path: Path) -> None:
 def test_the_gradient_is_the_slope_of_the_prediction(model: str) -> None:
     ready = load_model(network_bundle(model))
     assert isinstance(ready, NetworkModel)
-    ready.network.double()  # central differences need more digits than float32 has
+    ready.networks[0].double()  # central differences need more digits than float32 has
     ready.standardise = lambda inputs: torch.from_numpy((inputs - ready._mean) / ready._std)  # type: ignore[method-assign]
     x = physical(3, 10).astype(np.float64)
     slope = ready.gradient(x)
@@ -142,6 +142,20 @@ def test_the_gradient_is_the_slope_of_the_prediction(model: str) -> None:
         down[:, day, column] -= step * spread
         difference = (ready.predict(up) - ready.predict(down)) / (2 * step)
         np.testing.assert_allclose(slope[:, day, column], difference, rtol=1e-5, atol=1e-8)
+
+
+def test_an_average_is_the_mean_of_its_members(tmp_path: Path) -> None:
+    members = [network_bundle("lstm", seed=seed) for seed in range(3)]
+    average(members).save(tmp_path / "bundle")
+    together = load_model(TrainedModel.load(tmp_path / "bundle"))
+    x = physical(9, 10)
+    alone = np.stack([load_model(member).predict(x) for member in members])
+    np.testing.assert_allclose(together.predict(x), alone.mean(axis=0), rtol=1e-6)
+    assert average(members[:1]) is members[0]
+    with pytest.raises(BundleError, match="only single networks of the same sizes"):
+        average([members[0], network_bundle("lstm", days=9)])
+    with pytest.raises(BundleError, match="only single networks"):
+        average([together.bundle, together.bundle])
 
 
 def test_the_mixer_keeps_its_token() -> None:

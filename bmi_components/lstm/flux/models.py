@@ -52,6 +52,8 @@ class FluxHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
         Days in a window; the prediction is for the last of them.
     sizes
         The model's own sizes, such as ``{hidden: 8, layers: 1, readout_layer: last}``.
+    members
+        Networks of the same sizes whose predictions are averaged.
     daily
         How half-hours become a day's inputs and target, so that whoever feeds the model does the same.
     """
@@ -59,6 +61,7 @@ class FluxHyperparameters(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     model: str
     sequence_length: Annotated[int, Meta(ge=1)]
     sizes: dict[str, Any] = {}
+    members: Annotated[int, Meta(ge=1)] = 1
     daily: dict[str, Any] = {}
 
 

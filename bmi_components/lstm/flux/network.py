@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bmi_components.errors import BundleError, ConfigurationError
-from bmi_components.lstm.flux.models import FluxModel
+from bmi_components.lstm.flux.models import FluxModel, read_hyperparameters
 from bmi_components.trained_model import TrainedModel
 
-__all__ = ["NETWORKS", "NetworkModel", "create_network", "parse_sizes"]
+__all__ = ["NETWORKS", "NetworkModel", "average", "create_network", "parse_sizes"]
 
 NETWORKS = MappingProxyType(
     {
@@ -82,7 +83,9 @@ def create_network(
 
 
 class NetworkModel(FluxModel):
-    """A trained network with the statistics that its inputs and its target are standardised by.
+    """A trained network, or several that are averaged, with the statistics that its inputs and target are scaled by.
+
+    The weights of a single network carry its own names; those of several begin with "0/", "1/", ...
 
     Raises
     ------
@@ -102,21 +105,29 @@ class NetworkModel(FluxModel):
         target = bundle.normalisation[self.target_name]
         self._target_mean, self._target_std = target["mean"], target["std"]
         try:
-            self.network = create_network(
-                settings.model, settings.sizes, len(self.input_names), settings.sequence_length
-            ).eval()
+            self.networks = [
+                create_network(
+                    settings.model, settings.sizes, len(self.input_names), settings.sequence_length
+                ).eval()
+                for _ in range(settings.members)
+            ]
         except ConfigurationError as error:
             raise BundleError(f"the bundle's network cannot be made: {error}") from error
-        expected = {name: tuple(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        members = [
+            {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
+            for prefix, network in zip(_prefixes(settings.members), self.networks, strict=True)
+        ]
+        expected = {name: tuple(tensor.shape) for member in members for name, tensor in member.items()}
         found = {name: array.shape for name, array in bundle.weights.items()}
         if expected != found:
             name = min(name for name in expected | found if expected.get(name) != found.get(name))
             raise BundleError(
                 f"the bundle's weight {name!r} has shape {found.get(name)}; {expected.get(name)} is needed"
             )
-        self.network.load_state_dict(
-            {name: torch.from_numpy(np.array(array)) for name, array in bundle.weights.items()}
-        )
+        with torch.no_grad():
+            for member in members:
+                for name, tensor in member.items():
+                    tensor.copy_(torch.from_numpy(np.array(bundle.weights[name])))
 
     def standardise(self, inputs: NDArray[np.floating[Any]]) -> Tensor:
         """Return physical inputs ``[window, day, input]`` as the network reads them, float32."""
@@ -124,11 +135,15 @@ class NetworkModel(FluxModel):
 
     def _predict(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         with torch.inference_mode():
-            standardised: Tensor = self.network(self.standardise(inputs))
+            standardised = self._network(self.standardise(inputs))
         result: NDArray[np.float64] = (
             standardised.numpy().astype(np.float64) * self._target_std + self._target_mean
         )
         return result
+
+    def _network(self, x: Tensor) -> Tensor:
+        """Return the members' mean."""
+        return torch.stack([network(x) for network in self.networks]).mean(dim=0)
 
     def gradient(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Derivative of each window's prediction with respect to its own standardised inputs.
@@ -153,6 +168,48 @@ class NetworkModel(FluxModel):
         parts = []
         for start in range(0, len(inputs), 512):
             x = self.standardise(inputs[start : start + 512]).requires_grad_()
-            (slope,) = torch.autograd.grad(self.network(x).sum(), x)
+            (slope,) = torch.autograd.grad(self._network(x).sum(), x)
             parts.append(slope.numpy().astype(np.float64) * self._target_std)
         return np.concatenate(parts) if parts else np.zeros(inputs.shape)
+
+
+def average(bundles: Sequence[TrainedModel]) -> TrainedModel:
+    """Make one bundle whose prediction is the mean of several networks trained alike.
+
+    Parameters
+    ----------
+    bundles
+        Of single networks with the same sizes, inputs and normalisation.
+
+    Raises
+    ------
+    BundleError
+        If they differ.
+    """
+    first = bundles[0]
+    settings = read_hyperparameters(first)
+    for bundle in bundles:
+        same = all(
+            getattr(bundle, what) == getattr(first, what)
+            for what in ("hyperparameters", "inputs", "outputs", "normalisation")
+        )
+        if not same or settings.members != 1 or settings.model not in NETWORKS:
+            raise BundleError(
+                "only single networks of the same sizes, inputs and normalisation can be averaged"
+            )
+    if len(bundles) == 1:
+        return first
+    return replace(
+        first,
+        hyperparameters={**first.hyperparameters, "members": len(bundles)},
+        weights={
+            f"{prefix}{name}": array
+            for prefix, bundle in zip(_prefixes(len(bundles)), bundles, strict=True)
+            for name, array in bundle.weights.items()
+        },
+    )
+
+
+def _prefixes(members: int) -> list[str]:
+    """What the members' weights begin with."""
+    return [""] if members == 1 else [f"{member}/" for member in range(members)]
