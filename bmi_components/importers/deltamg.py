@@ -10,16 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bmi_components.config import read_yaml
 from bmi_components.errors import BundleError, ConfigurationError
@@ -32,16 +29,17 @@ from bmi_components.hbv.networks import (
 )
 from bmi_components.hbv.parameters import GAGE_ROUTING, UNIT_ROUTING
 from bmi_components.hbv.physics import FORCINGS, Physics, physics_variant
+from bmi_components.importers.attributes import ATTRIBUTE_UNITS
+from bmi_components.importers.checkpoint import Weights, read_checkpoint
 from bmi_components.trained_model import NamedUnits, TrainedModel, load_once
 
-__all__ = ["ATTRIBUTE_UNITS", "import_deltamg"]
+__all__ = ["import_deltamg"]
 
 STATISTICS_FILE = "normalization_statistics.json"
 CONFIGURATION_FILES = ("config.yaml", "config.yml", "config.json")
 CHECKPOINT = re.compile(r"(?P<model>.+?)_ep(?P<epoch>\d+)\.pt", re.IGNORECASE)
 LICENCE = "not stated in the checkpoint; the published δMG weights are for non-commercial use"
 
-Weights = dict[str, NDArray[Any]]
 Statistics = dict[str, dict[str, float]]
 
 VARIANT_OF_NAME = {
@@ -75,36 +73,6 @@ INPUTS = (
     NamedUnits("temperature", "degC"),
     NamedUnits("potential_evapotranspiration", "mm d-1"),
 )
-
-ATTRIBUTE_UNITS = {
-    # CAMELS (Addor et al. 2017)
-    **dict.fromkeys(("p_mean", "pet_mean"), "mm d-1"),
-    **dict.fromkeys(("high_prec_freq", "low_prec_freq"), "d yr-1"),
-    **dict.fromkeys(("high_prec_dur", "low_prec_dur"), "d"),
-    **dict.fromkeys(("p_seasonality", "frac_snow", "frac_forest", "lai_max", "lai_diff", "gvf_max"), "1"),
-    **dict.fromkeys(("gvf_diff", "dom_land_cover_frac", "dom_land_cover", "soil_porosity"), "1"),
-    **dict.fromkeys(("geol_1st_class", "glim_1st_class_frac", "geol_2nd_class", "glim_2nd_class_frac"), "1"),
-    **dict.fromkeys(("carbonate_rocks_frac", "geol_porosity", "geol_permeability", "aridity"), "1"),
-    **dict.fromkeys(("elev_mean", "root_depth_50", "soil_depth_pelletier", "soil_depth_statsgo"), "m"),
-    **dict.fromkeys(("sand_frac", "silt_frac", "clay_frac"), "percent"),
-    "slope_mean": "m km-1",
-    "area_gages2": "km2",
-    "soil_conductivity": "cm h-1",
-    "max_water_content": "m",
-    # MERIT unit basins and the NextGen hydrofabric (Song et al. 2025); permeability is log10 of m2
-    **dict.fromkeys(("meanP", "ETPOT_Hargr"), "mm yr-1"),
-    **dict.fromkeys(("NDVI", "FW", "glaciers", "permafrost", "permeability", "Porosity"), "1"),
-    **dict.fromkeys(("seasonality_P", "seasonality_PET", "snow_fraction", "snowfall_fraction"), "1"),
-    **dict.fromkeys((f"SoilGrids1km_{part}" for part in ("sand", "clay", "silt")), "percent"),
-    **dict.fromkeys((f"HWSD_{part}" for part in ("clay", "gravel", "sand", "silt")), "percent"),
-    **dict.fromkeys((f"T_{part}" for part in ("clay", "gravel", "sand", "silt")), "percent"),
-    **dict.fromkeys(("uparea", "catchsize"), "km2"),
-    "meanslope": "degree",
-    "meanelevation": "m",
-    "meanTa": "degC",
-    "lengthkm": "km",
-}
-"""Units of the attributes that published models use."""
 
 
 def import_deltamg(path: str | os.PathLike[str]) -> TrainedModel:
@@ -162,7 +130,9 @@ class _Folder:
                 f"{self.checkpoint}: by its name this is HBV {named}, but {self.configuration.name} describes "
                 f"HBV {settings.variant}"
             )
-        weights = _read_checkpoint(self.checkpoint)
+        weights = {
+            name.removeprefix("nn_model."): array for name, array in read_checkpoint(self.checkpoint).items()
+        }
         statistics = _read_json(self.statistics)
         importer = _import_multi_timescale if settings.variant == "multi-timescale" else _import_single
         try:
@@ -340,40 +310,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BundleError(f"{path}: a mapping of variables to statistics is needed")
     return content
-
-
-def _read_checkpoint(path: Path) -> Weights:
-    """Read the tensors of a checkpoint, running no code that it may hold."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
-        raise BundleError(f"{path}: the checkpoint is damaged, or not one of PyTorch 1.6 or later") from error
-    if damaged is not None or compressed:
-        raise BundleError(f"{path}: the checkpoint is damaged (in {damaged or 'its directory'})")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise BundleError(
-            f"{path}: the checkpoint holds pickled code, not only weights, and is not opened; ask its author for the "
-            "state_dict"
-        ) from error
-    except Exception as error:  # whatever PyTorch's reader makes of a file that is not what it expects
-        raise BundleError(f"{path}: PyTorch cannot read the checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, Mapping) or not content:
-        raise BundleError(f"{path}: the checkpoint holds no state_dict but a {type(content).__name__}")
-    weights: Weights = {}
-    for key, tensor in content.items():
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-            raise BundleError(f"{path}: the checkpoint's {key!r} is not a dense tensor of a state_dict")
-        if not tensor.is_floating_point():
-            raise BundleError(
-                f"{path}: the checkpoint's {key!r} is of type {tensor.dtype}, not floating-point"
-            )
-        exact = tensor.detach() if tensor.dtype in (torch.float32, torch.float64) else tensor.detach().float()
-        weights[key.removeprefix("nn_model.")] = exact.contiguous().numpy()
-    return weights
 
 
 def _check_shapes(path: Path, weights: Weights, network: torch.nn.Module) -> None:
