@@ -13,7 +13,7 @@ from torch import Tensor
 from bmi_components.lstm.recurrent import RecurrentNetwork
 from bmi_components.lstm.stepping import PackedRecurrent, RecurrentStepping
 
-__all__ = ["Carried", "Cell", "Memory", "MultiTimescale", "PackedCell", "TorchCell", "Windowed"]
+__all__ = ["Carried", "Cell", "Lagged", "Memory", "MultiTimescale", "PackedCell", "TorchCell", "Windowed"]
 
 Result = tuple[Tensor, Tensor | None]
 """Mean and spread of runoff, each ``[catchment]`` in the target's units; the spread is None for a single value."""
@@ -69,6 +69,8 @@ class TorchCell(Cell):
         Which of the component's rows are the network's forcing, in its order.
     scale, offset
         From the component's units to the network's, ``[forcing, 1]``.
+    feedback_scale
+        From the component's units of observed runoff to the network's.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class TorchCell(Cell):
         rows: Tensor,
         scale: Tensor,
         offset: Tensor,
+        feedback_scale: float = 1.0,
     ) -> None:
         self.network, self._rows, self._scale, self._offset = network, rows, scale, offset
+        self._feedback_scale = feedback_scale
         self.state_names = network.state_names
         self.rebind(attributes)
         self._state = tuple(tensor.clone() for tensor in network.initial_state(attributes.shape[0]))
@@ -93,7 +97,7 @@ class TorchCell(Cell):
     def run(self, rows: Tensor) -> None:
         """Advance over steps."""
         forcing = (rows[:, self._rows] * self._scale + self._offset).transpose(1, 2)
-        feedback = rows[:, -1] if self.network.feedback else None
+        feedback = rows[:, -1] * self._feedback_scale if self.network.feedback else None
         if len(forcing) == 1:
             state, raw = self.network.step(
                 self._state, forcing[0], self._static, None if feedback is None else feedback[0]
@@ -133,7 +137,7 @@ class PackedCell(Cell):
     def __init__(
         self, network: RecurrentNetwork, packed: PackedRecurrent, attributes: Tensor, rows: Tensor
     ) -> None:
-        self.network, self._rows = network, rows
+        self.network, self.rows = network, rows
         self.state_names = network.state_names
         self.stepping = RecurrentStepping(packed, _static(network, attributes))
         self._attributes = attributes
@@ -148,7 +152,7 @@ class PackedCell(Cell):
     def run(self, rows: Tensor) -> None:
         """Advance over steps."""
         stepping = self.stepping
-        for forcing in rows[:, self._rows].numpy():
+        for forcing in rows[:, self.rows].numpy():
             stepping.forcing[...] = forcing
             stepping.advance()
 
@@ -223,6 +227,10 @@ class Carried(Memory):
         self.cell.run(rows[None])
         return self.cell.result()
 
+    def spin_up(self, rows: Tensor) -> None:
+        """Run the cell over the record."""
+        self.cell.run(rows)
+
     def arrays(self) -> dict[str, Tensor]:
         """Return the cell's state."""
         return self.cell.arrays()
@@ -230,6 +238,41 @@ class Carried(Memory):
     def rebind(self, attributes: Sequence[Tensor]) -> None:
         """Change the attributes."""
         self.cell.rebind(attributes[0])
+
+
+class Lagged(Memory):
+    """Holds observed runoff, the last row, back until it is as old as the network wants it.
+
+    Parameters
+    ----------
+    memory
+        Of the network.
+    shift
+        Steps by which the network wants it to lag; it is given with a lag of one.
+    like
+        Rows of one step.
+    """
+
+    def __init__(self, memory: Memory, shift: int, like: Tensor) -> None:
+        self._memory = memory
+        self._waiting = torch.full_like(like[-1], torch.nan).repeat(shift - 1, 1)
+
+    def take(self, rows: Tensor) -> Result:
+        """Advance with the older observation."""
+        rows = rows.clone()
+        latest = rows[-1].clone()
+        rows[-1] = self._waiting[-1]
+        self._waiting[1:] = self._waiting[:-1].clone()
+        self._waiting[0] = latest
+        return self._memory.take(rows)
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Return the state and the observations that wait."""
+        return {**self._memory.arrays(), "waiting_observations": self._waiting}
+
+    def rebind(self, attributes: Sequence[Tensor]) -> None:
+        """Change the attributes."""
+        self._memory.rebind(attributes)
 
 
 class Windowed(Memory):

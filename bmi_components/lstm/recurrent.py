@@ -179,15 +179,22 @@ class RecurrentNetwork(nn.Module, abc.ABC):
             distribution, None for a network that predicts a single value.
         """
         mean, spread = self.distribution(raw)
-        mean = mean * self.target_std + self.target_mean
-        spread = None if spread is None else spread * self.target_std
-        if self._scale_column is not None:
-            scale = attributes[:, self._scale_column]
-            mean = mean * scale
-            spread = None if spread is None else spread * scale
+        scale, offset = self.runoff_scaling(attributes)
+        mean = mean * scale + offset
+        spread = None if spread is None else spread * scale
         if self.scaling.not_negative and not self.training:
             mean = mean.clamp_min(0.0)
         return mean, spread
+
+    def runoff_scaling(self, attributes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and offset, ``[catchment]``, from standardised runoff to the target's units.
+
+        ``attributes`` are ``[catchment, attribute]`` in physical units.
+        """
+        ones = self.target_std.new_ones(attributes.shape[0])
+        if self._scale_column is not None:
+            ones = attributes[:, self._scale_column]
+        return self.target_std * ones, self.target_mean * ones
 
     def run(
         self, state: State, forcing: Tensor, static: Tensor, feedback: Tensor | None = None
