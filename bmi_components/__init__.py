@@ -15,11 +15,12 @@ _HOME = {
     "Component": "bmi_components.component",
     "DeltaHBV": "bmi_components.hbv.component",
     "Stepper": "bmi_components.stepper",
+    "StreamflowLSTM": "bmi_components.lstm.component",
     "TrainedModel": "bmi_components.trained_model",
     "Variable": "bmi_components.variables",
 }
 
-__all__ = ["Component", "DeltaHBV", "Stepper", "TrainedModel", "Variable"]
+__all__ = ["Component", "DeltaHBV", "Stepper", "StreamflowLSTM", "TrainedModel", "Variable"]
 
 
 def __getattr__(name: str) -> Any:
