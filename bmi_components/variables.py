@@ -33,7 +33,8 @@ class Variable:
     grid
         Name of the grid that carries it: "catchment", or one of ``Stepper.extra_grids``.
     nan_is_data
-        A missing value is information (a gap in observations) rather than a mistake.
+        A missing value is information rather than a mistake: a gap in observations, or an output that cannot be known
+        yet.
     per_update
         An output that is an amount over the last BMI update rather than a value at its end. The stepper computes
         its *rate* (``units`` per second); the component multiplies it by the seconds of the update.
@@ -422,6 +423,26 @@ _FLUX_TOWERS = (
         "g m-2 d-1",
         "net_ecosystem_production",
         "Net ecosystem production as mass of carbon",
+    ),
+    Variable(
+        "land_surface_carbon-dioxide__net_ecosystem_production_mole_flux",
+        "umol m-2 s-1",
+        "net_ecosystem_production_rate",
+        "Net ecosystem production: what the ecosystem takes from the air, minus the net ecosystem exchange",
+    ),
+    Variable(
+        "atmosphere_bottom_air_water~vapor__partial_pressure_deficit",
+        "kPa",
+        "vapour_pressure_deficit",
+        "Water vapour pressure that the air lacks to saturation",
+        (-1.0, 20.0),
+    ),
+    Variable(
+        "model_input-window_valid-days__count",
+        "1",
+        "valid_days",
+        "Days with all inputs in the model's window of days, interpolated ones included",
+        NOT_NEGATIVE,
     ),
 )
 

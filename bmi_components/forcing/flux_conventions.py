@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["CANVEG_UNITS", "columns_named", "units_of"]
+__all__ = ["CANVEG_UNITS", "columns_measuring", "columns_named", "symbol_of", "units_of"]
 
 _POSITION = re.compile(r"(_\d+_\d+_(\d+|A)|_\d+)$")
 """Horizontal, vertical and replicate index of an AmeriFlux variable, or the layer that a FLUXNET one belongs to."""
@@ -42,6 +42,39 @@ AmeriFlux, "Data Variables" (BASE), and FLUXNET2015 "FULLSET data product" (Past
 
 _AMOUNTS = ("P", "P_RAIN", "P_SNOW", "RUNOFF", "THROUGHFALL", "STEMFLOW")
 """Depths of water per interval, mm: a rate whose unit names the interval."""
+
+_SYMBOLS = {
+    "P": "precipitation",
+    "TA": "temperature",
+    "SW_IN": "shortwave",
+    "LW_IN": "longwave",
+    "PPFD_IN": "photosynthetic_photon_flux",
+    "NETRAD": "net_radiation",
+    "RH": "relative_humidity",
+    "VPD": "vapour_pressure_deficit",
+    "eair": "vapour_pressure",
+    "PA": "pressure",
+    "WS": "wind_speed",
+    "WD": "wind_direction",
+    "USTAR": "friction_velocity",
+    "CO2": "carbon_dioxide",
+    "D_SNOW": "snow_depth",
+    "SWC": "soil_water_content",
+    "TS": "soil_temperature",
+    "LAI": "leaf_area_index",
+    "veg_ht": "canopy_height",
+    "Rsoil": "soil_respiration",
+    "NEE": "net_ecosystem_exchange",
+    "FC": "net_ecosystem_exchange",
+    "GPP": "gross_primary_production",
+    "LE": "latent_heat",
+    "H": "sensible_heat",
+    "G": "ground_heat",
+}
+"""Symbols of the catalogue of variables by base name."""
+
+_PROCESSING = re.compile(r"\d+|A|F|PI|MDS|ERA|VUT|CUT|REF|NT|DT")
+"""Words behind a base name that say how a value came about or where, but not that it is another quantity."""
 
 CANVEG_UNITS = {"SWC": "m3 m-3", "eair": "kPa", "veg_ht": "m", "Rsoil": "umol m-2 s-1"}
 """Where the files distributed with JAX-CanVeg differ from FLUXNET, from which they are derived."""
@@ -80,3 +113,22 @@ def units_of(column: str, step: int) -> str:
         if base in _UNITS:
             return _UNITS[base]
     return "1"
+
+
+def symbol_of(column: str) -> str | None:
+    """Return the catalogue's symbol of what a column measures; None where the catalogue has no such quantity.
+
+    ``TA_F_MDS`` and ``TA_1_1_3`` are air temperature, but ``TA_F_QC`` is a flag and ``WS_MAX`` no mean.
+    """
+    words = column.split("_")
+    for count in range(len(words), 0, -1):
+        symbol = _SYMBOLS.get("_".join(words[:count]))
+        if symbol is not None:
+            return symbol if all(_PROCESSING.fullmatch(word) for word in words[count:]) else None
+    return None
+
+
+def columns_measuring(symbol: str, columns: Iterable[str]) -> list[str]:
+    """Return the columns with a quantity of the catalogue, those with filled gaps before the others."""
+    found = [column for column in columns if symbol_of(column) == symbol]
+    return sorted(found, key=lambda column: "F" not in column.split("_"))

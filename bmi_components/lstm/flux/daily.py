@@ -384,19 +384,18 @@ def day_of_year(dates: Days) -> Array:
 def rolling_statistics(values: Array, days: int, per_day: int) -> tuple[Array, Array]:
     """Mean and variance (ddof 1) over the last ``days`` up to and with each interval, missing values left out.
 
-    NaN where less than 5/48 of the window is there (DLFM: 5 half-hours a day).
+    NaN where less than 5/48 of the window is there (DLFM: 5 half-hours a day). ``values`` are ``[interval, ...]``.
     """
     width = days * per_day
     least = max(2, -(-5 * days * per_day // 48))
     valid = np.isfinite(values)
-    centre = float(values[valid].mean()) if valid.any() else 0.0
     # Sums of departures from the mean: differences of running sums of the values themselves would lose digits.
+    centre = np.where(valid, values, 0.0).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
     departures = np.where(valid, values - centre, 0.0)
     count, first, second = (
         _window_sums(part, width) for part in (valid.astype(np.float64), departures, departures**2)
     )
-    enough = count >= least
-    number = np.where(enough, count, np.nan)
+    number = np.where(count >= least, count, np.nan)
     variance = np.maximum(second - first**2 / number, 0.0) / (number - 1)
     return centre + first / number, variance
 
@@ -436,8 +435,8 @@ def season_years(dates: Days, snow: NDArray[np.bool_]) -> tuple[NDArray[np.str_]
 
 
 def _window_sums(values: Array, width: int) -> Array:
-    total = np.concatenate([np.zeros(1), np.cumsum(values)])
-    ends = np.arange(1, values.size + 1)
+    total = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
+    ends = np.arange(1, len(values) + 1)
     return np.asarray(total[ends] - total[np.maximum(ends - width, 0)])
 
 
