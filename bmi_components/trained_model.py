@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -281,11 +281,13 @@ class TrainedModel:
         }
 
 
-_shared: dict[tuple[Path, ...], tuple[Signature, TrainedModel]] = {}
+_shared: dict[Hashable, tuple[Signature, TrainedModel]] = {}
 _shared_lock = threading.Lock()
 
 
-def load_once(files: Iterable[Path], read: Callable[[], TrainedModel]) -> TrainedModel:
+def load_once(
+    files: Iterable[Path], read: Callable[[], TrainedModel], variant: Hashable = None
+) -> TrainedModel:
     """Return the process's one copy of the model in ``files``, calling ``read`` if it is new or has changed.
 
     Parameters
@@ -294,6 +296,8 @@ def load_once(files: Iterable[Path], read: Callable[[], TrainedModel]) -> Traine
         The resolved paths of all files that the model is read from.
     read : callable
         Reads and checks them.
+    variant : hashable, optional
+        What else determines the model, where the same files can be read in several ways.
 
     Raises
     ------
@@ -303,9 +307,9 @@ def load_once(files: Iterable[Path], read: Callable[[], TrainedModel]) -> Traine
     paths = tuple(files)
     signature = tuple(_signature(path) for path in paths)
     with _shared_lock:
-        known = _shared.get(paths)
+        known = _shared.get((paths, variant))
         if known is None or known[0] != signature:
-            known = _shared[paths] = (signature, read())
+            known = _shared[paths, variant] = (signature, read())
         return known[1]
 
 

@@ -14,6 +14,7 @@ __all__ = ["add_parser", "run"]
 
 FORMATS = {
     "deltamg": "δMG model folder: a .pt checkpoint, normalization_statistics.json and config.yaml",
+    "neuralhydrology": "neuralhydrology run folder: model_epoch*.pt, train_data and config.yml",
 }
 """What can be imported."""
 
@@ -29,6 +30,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         one.add_argument("--licence", help="licence of the weights, as their authors state it")
         one.add_argument("--overwrite", action="store_true", help="replace a bundle that is already there")
         one.set_defaults(func=run)
+        if name == "neuralhydrology":
+            _add_options_of_runs(one)
+
+
+def _add_options_of_runs(parser: argparse.ArgumentParser) -> None:
+    """Add what a neuralhydrology run folder may leave open."""
+    parser.add_argument("--epoch", type=int, help="epoch of the weights (default: the highest)")
+    parser.add_argument("--target", help="target variable, of several (default: the first)")
+    parser.add_argument("--time-step", type=float, metavar="SECONDS", help="length of a step")
+    for option, value in (("units", "UNITS"), ("quantity", "VARIABLE")):
+        parser.add_argument(
+            f"--{option}",
+            action="append",
+            default=[],
+            type=_pair,
+            metavar=f"NAME={value}",
+            help=f"{option} of an input{', attribute or target' if option == 'units' else ''}; may be repeated",
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,9 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
     BundleError
         If the source cannot be used or the bundle cannot be written.
     """
-    from bmi_components.importers import import_deltamg
+    from bmi_components.importers import import_deltamg, import_neuralhydrology
 
-    model = import_deltamg(arguments.source)
+    if arguments.format == "neuralhydrology":
+        model = import_neuralhydrology(
+            arguments.source,
+            epoch=arguments.epoch,
+            target=arguments.target,
+            units=dict(arguments.units),
+            quantities=dict(arguments.quantity),
+            time_step=arguments.time_step,
+        )
+    else:
+        model = import_deltamg(arguments.source)
     if arguments.licence:
         model = replace(model, licence=arguments.licence)
     card = _card(model, arguments.source)

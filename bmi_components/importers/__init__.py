@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from bmi_components.errors import BundleError
 from bmi_components.trained_model import DESCRIPTION_FILE, TrainedModel
 
-__all__ = ["import_deltamg", "load_model"]
+__all__ = ["import_deltamg", "import_neuralhydrology", "load_model"]
 
 
 def load_model(path: str | os.PathLike[str], kind: str | None = None) -> TrainedModel:
-    """Load whatever trained model is at a path: a bundle or a δMG model folder (NextGen's ``model_dir``).
+    """Load whatever trained model is at a path: a bundle, a δMG model folder or a neuralhydrology run folder.
 
     What is inside decides. The model is read once per process and shared, as `TrainedModel.load` does.
 
     Parameters
     ----------
     path : path
-        A bundle, a δMG model folder, or a ``.pt`` file in such a folder.
+        A bundle; a δMG model folder (NextGen's ``model_dir``), or a ``.pt`` file in it; a neuralhydrology run folder, or
+        the ``config.yml`` in it (NextGen's ``train_cfg_file``).
     kind : str, optional
         The kind that the caller can use.
 
@@ -31,19 +33,29 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None) -> Trained
     folder = Path(path).expanduser().resolve()
     if (folder / DESCRIPTION_FILE).is_file():
         return TrainedModel.load(folder, kind)
+    if folder.name == "config.yml" or _is_run_folder(folder):
+        return _of_kind(import_neuralhydrology(folder), kind, folder)
     if folder.suffix == ".pt" or any(folder.glob("*.pt")):
-        model = import_deltamg(folder)
-        if kind is not None and model.kind != kind:
-            raise BundleError(
-                f"{folder}: this folder holds a model of kind {model.kind!r}; {kind!r} is needed here"
-            )
-        return model
+        return _of_kind(import_deltamg(folder), kind, folder)
     if not folder.is_dir():
         raise BundleError(f"{folder}: there is no such folder, so no trained model")
     raise BundleError(
         f"{folder}: no trained model is here; a bundle holds {DESCRIPTION_FILE} and weights.safetensors, "
-        "a δMG model folder config.yaml, normalization_statistics.json and a .pt file"
+        "a δMG model folder config.yaml, normalization_statistics.json and a .pt file, a neuralhydrology run folder "
+        "config.yml, train_data and model_epoch*.pt"
     )
+
+
+def _is_run_folder(folder: Path) -> bool:
+    return (folder / "config.yml").is_file() and any(folder.glob("model_epoch*.pt"))
+
+
+def _of_kind(model: TrainedModel, kind: str | None, folder: Path) -> TrainedModel:
+    if kind is not None and model.kind != kind:
+        raise BundleError(
+            f"{folder}: this folder holds a model of kind {model.kind!r}; {kind!r} is needed here"
+        )
+    return model
 
 
 def import_deltamg(path: str | os.PathLike[str]) -> TrainedModel:
@@ -51,3 +63,10 @@ def import_deltamg(path: str | os.PathLike[str]) -> TrainedModel:
     from bmi_components.importers import deltamg
 
     return deltamg.import_deltamg(path)
+
+
+def import_neuralhydrology(path: str | os.PathLike[str], **options: Any) -> TrainedModel:
+    """Read a neuralhydrology run folder, see `bmi_components.importers.neuralhydrology`; needs PyTorch."""
+    from bmi_components.importers import neuralhydrology
+
+    return neuralhydrology.import_neuralhydrology(path, **options)
