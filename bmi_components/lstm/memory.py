@@ -141,7 +141,8 @@ class PackedCell(Cell):
         self.state_names = network.state_names
         self.stepping = RecurrentStepping(packed, _static(network, attributes))
         self._attributes = attributes
-        self._live = {name: torch.from_numpy(getattr(self.stepping, name)) for name in self.state_names}
+        # A GRU's hidden state is in both places, and the step reads either.
+        self._live = {name: torch.from_numpy(getattr(self.stepping, name)) for name in ("h", "c")}
         self._raw = torch.from_numpy(self.stepping.raw).T
 
     def rebind(self, attributes: Tensor) -> None:

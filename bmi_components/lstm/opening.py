@@ -109,7 +109,7 @@ def open_stepper(settings: StreamflowLSTMSettings) -> StreamflowStepper:
 
 def _load(folder: Path, settings: StreamflowLSTMSettings) -> TrainedModel:
     places = () if settings.model_path is None else (settings.model_path,)
-    bundle = load_model(find_folder(folder, places), units=settings.units)
+    bundle = load_model(find_folder(folder, places))
     if bundle.kind not in KINDS:
         raise BundleError(
             f"{folder}: this holds a model of kind {bundle.kind!r}; StreamflowLSTM needs {' or '.join(KINDS)}"

@@ -59,8 +59,23 @@ def dhbv(physics: str, extra: str = "", areas: tuple[float, ...] = (12.5,)) -> C
     return write
 
 
+def streamflow(
+    architectures: tuple[str, ...], extra: str = "", catchments: int = 1
+) -> Callable[[Path], Path]:
+    """Return what writes small untrained streamflow networks and a StreamflowLSTM configuration for them."""
+
+    def write(folder: Path) -> Path:
+        from streamflow_bundles import configuration
+
+        return configuration(folder, architectures, catchments, extra)
+
+    return write
+
+
 OUDIN = "potential_evapotranspiration: oudin\nstart_time: 2000-01-01\n"
 NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
+STREAMFLOW = "bmi_components.lstm.component:StreamflowLSTM"
+ELEVATION = {"parameters": {"elev_mean": 700.0}}
 DHBV = "bmi_components.hbv.component:DeltaHBV"
 # In single precision the stores round: a micrometre of water is what NextGen is told to tolerate.
 FIELD_CAPACITY = {"parameters": {"parFC": 250.0, "parBETA": 2.0}, "mass_tolerance": 1e-6}
@@ -140,4 +155,25 @@ CASES = [
         bmi_tester=False,
     ),
     Case("dhbv11p-oudin", DHBV, dhbv("1.1p", OUDIN), FIELD_CAPACITY, "torch", bmi_tester=False),
+    Case("lstm", STREAMFLOW, streamflow(("lstm",)), ELEVATION, "torch"),
+    Case(
+        "lstm-ensemble",
+        STREAMFLOW,
+        streamflow(("lstm", "gru", "layered"), "", 3),
+        ELEVATION,
+        "torch",
+        bmi_tester=False,
+    ),
+    Case("lstm-window", STREAMFLOW, streamflow(("lstm",), "state_mode: window\n", 2), ELEVATION, "torch"),
+    Case("lstm-feedback", STREAMFLOW, streamflow(("feedback",)), ELEVATION, "torch"),
+    Case("lstm-gmm", STREAMFLOW, streamflow(("gmm",)), ELEVATION, "torch", bmi_tester=False),
+    Case("lstm-two-timescales", STREAMFLOW, streamflow(("multi_timescale",), "", 2), ELEVATION, "torch"),
+    Case(
+        "lstm-device",
+        STREAMFLOW,
+        streamflow(("lstm", "mass_conserving"), "device: cpu:0\n", 2),
+        ELEVATION,
+        "torch",
+        bmi_tester=False,
+    ),
 ]
