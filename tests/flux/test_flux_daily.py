@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,6 +117,14 @@ def test_the_rules_are_those_of_dlfm(rules: DailyRules, words: dict[str, object]
     truth = restated(table, **words)  # type: ignore[arg-type]
     assert 100 < truth["NEE"].notna().sum() < len(truth) or rules.season is not None
     expect_same(daily, truth)
+
+
+def test_rules_can_be_written_and_read() -> None:
+    for rules in (DailyRules(), DailyRules(peak_hours=(9, 11), statistics_days=31, season="winter")):
+        assert msgspec.convert(msgspec.to_builtins(rules), DailyRules) == rules
+    for wrong in ({"statistics_days": 0}, {"peak_hours": [11, 9]}, {"daylight": "moon"}, {"usstar": "na"}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(wrong, DailyRules)
 
 
 def test_filled_days_have_inputs_but_no_target_and_no_counts() -> None:

@@ -109,11 +109,10 @@ class DailyRules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
         bool, Meta(description="Append the input DOY = (day of the year - 183) / 105.66.")
     ] = False
     statistics_days: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=1)] | None,
         Meta(
-            ge=1,
             description="Append each input's variance and mean over so many days, nights included (DLFM: the sequence "
-            "length).",
+            "length)."
         ),
     ] = None
 
@@ -332,6 +331,9 @@ def _reduced(
     if table.daily:
         if rules.ustar != "none" or rules.peak_hours is not None or rules.largest_quality_flag is not None:
             notes.append(f"{table.source}: the data are daily; rules for half-hours do not apply")
+        rules = msgspec.structs.replace(
+            rules, daylight="none", ustar="none", peak_hours=None, largest_quality_flag=None
+        )
         return values[:, 0], np.isfinite(values[:, 0]).astype(np.int64), observed[:, 0], rules
     daylight, light = _light_of(table, rules, notes)
     friction = table.first_of(FRICTION_VELOCITY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -86,12 +87,20 @@ def open_stepper(settings: FluxLSTMSettings) -> FluxStepper:
 
 
 def _rules(model: FluxModel) -> DailyRules:
+    """Return the rules of the training; where they leave daylight to the data, the model's own radiation tells it."""
     try:
-        return msgspec.convert(dict(model.hyperparameters.daily), DailyRules)
+        rules = msgspec.convert(dict(model.hyperparameters.daily), DailyRules)
     except msgspec.ValidationError as error:
         raise BundleError(
             f"the bundle's rules for days (hyperparameters: daily) are not ours: {error}"
         ) from error
+    if rules.daylight != "auto":
+        return rules
+    read = {symbol_of(name) for name in model.input_names}
+    light: Literal["ppfd", "shortwave"] = (
+        "shortwave" if "shortwave" in read and "photosynthetic_photon_flux" not in read else "ppfd"
+    )
+    return msgspec.structs.replace(rules, daylight=light)
 
 
 def _columns(bundle: TrainedModel, rules: DailyRules, settings: FluxLSTMSettings) -> list[NamedUnits]:
@@ -191,7 +200,7 @@ def _warm_up(stepper: FluxStepper, settings: FluxLSTMSettings, ids: list[str]) -
     record = read_forcing(settings.warm_up, stepper.inputs).select(ids)
     if record.time_step != stepper.time_step:
         raise ConfigurationError(
-            f"warm_up: the record has steps of {record.time_step} s, the inputs of the component {stepper.time_step:g} s"
+            f"warm_up: the record has steps of {record.time_step} s, the component's inputs of {stepper.time_step:g} s"
         )
     before = np.flatnonzero(record.time < start)
     if before.size == 0 or record.time[before[-1]] + np.timedelta64(record.time_step, "s") != start:

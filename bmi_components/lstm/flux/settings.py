@@ -43,8 +43,8 @@ class FluxLSTMSettings(Settings, kw_only=True, frozen=True):
         Meta(
             ge=-14,
             le=14,
-            description="Hours by which the towers' standard time is ahead of start_time's clock: 0 where start_time is "
-            "in the towers' time, -8 on the Pacific coast where it is UTC. Days begin at the towers' midnight.",
+            description="Hours by which the towers' standard time is ahead of start_time's clock: 0 where start_time "
+            "is in the towers' time, -8 on the Pacific coast where it is UTC. Days begin at the towers' midnight.",
         ),
     ] = 0.0
     missing_day: Annotated[
