@@ -403,7 +403,13 @@ _FLUX_TOWERS = (
         "Incoming photosynthetically active photon flux",
         (-20.0, 5_000.0),
     ),
-    Variable("snowpack__depth", "m", "snow_depth", "Depth of the snow", (0.0, 50.0)),
+    Variable(
+        "snowpack__depth",
+        "m",
+        "snow_depth",
+        "Depth of the snow (a little below zero is noise of the sensor)",
+        (-0.5, 50.0),
+    ),
     Variable(
         "land_surface_wind__direction",
         "degree",
