@@ -14,13 +14,14 @@ __version__ = "0.1.0"
 _HOME = {
     "Component": "bmi_components.component",
     "DeltaHBV": "bmi_components.hbv.component",
+    "FluxLSTM": "bmi_components.lstm.flux.component",
     "Stepper": "bmi_components.stepper",
     "StreamflowLSTM": "bmi_components.lstm.component",
     "TrainedModel": "bmi_components.trained_model",
     "Variable": "bmi_components.variables",
 }
 
-__all__ = ["Component", "DeltaHBV", "Stepper", "StreamflowLSTM", "TrainedModel", "Variable"]
+__all__ = ["Component", "DeltaHBV", "FluxLSTM", "Stepper", "StreamflowLSTM", "TrainedModel", "Variable"]
 
 
 def __getattr__(name: str) -> Any:

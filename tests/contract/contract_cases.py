@@ -80,6 +80,22 @@ DHBV = "bmi_components.hbv.component:DeltaHBV"
 # In single precision the stores round: a micrometre of water is what NextGen is told to tolerate.
 FIELD_CAPACITY = {"parameters": {"parFC": 250.0, "parBETA": 2.0}, "mass_tolerance": 1e-6}
 
+
+def flux(extra: str = "", towers: tuple[str, ...] = ("US-One",), **bundle: Any) -> Callable[[Path], Path]:
+    """Return what writes a small untrained flux model of two days' memory and a FluxLSTM configuration for it."""
+
+    def write(folder: Path) -> Path:
+        from flux_bundles import flux_configuration
+
+        return flux_configuration(folder, f"start_time: 2010-06-01\n{extra}", towers, **{"days": 2, **bundle})
+
+    return write
+
+
+FLUX = "bmi_components.lstm.flux.component:FluxLSTM"
+# Steps of more than two days, so that the window of days is full.
+HALF_HOURS = {"steps": 100, "parts": 3}
+
 RESERVOIR = "linear_reservoir:LinearReservoir"
 RESIDENCE = {"parameters": {"residence_time": 4.0}}
 
@@ -176,4 +192,14 @@ CASES = [
         "torch",
         bmi_tester=False,
     ),
+    Case("flux-daily", FLUX, flux(), requires="torch"),
+    Case(
+        "flux-many-held",
+        FLUX,
+        flux("missing_day: hold\n", ("US-One", "US-Two", "US-Six")),
+        requires="torch",
+        bmi_tester=False,
+    ),
+    Case("flux-half-hourly", FLUX, flux("inputs: half_hourly\n"), HALF_HOURS, "torch"),
+    Case("flux-trees", FLUX, flux(model="random_forest"), bmi_tester=False),
 ]
