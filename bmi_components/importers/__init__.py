@@ -12,7 +12,7 @@ from bmi_components.trained_model import DESCRIPTION_FILE, TrainedModel
 __all__ = ["import_deltamg", "import_neuralhydrology", "load_model"]
 
 
-def load_model(path: str | os.PathLike[str], kind: str | None = None) -> TrainedModel:
+def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_options: Any) -> TrainedModel:
     """Load whatever trained model is at a path: a bundle, a δMG model folder or a neuralhydrology run folder.
 
     What is inside decides. The model is read once per process and shared, as `TrainedModel.load` does.
@@ -20,10 +20,12 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None) -> Trained
     Parameters
     ----------
     path : path
-        A bundle; a δMG model folder (NextGen's ``model_dir``), or a ``.pt`` file in it; a neuralhydrology run folder, or
-        the ``config.yml`` in it (NextGen's ``train_cfg_file``).
+        A bundle; a δMG model folder (NextGen's ``model_dir``), or a ``.pt`` file in it; a neuralhydrology run folder,
+        or the ``config.yml`` in it (NextGen's ``train_cfg_file``).
     kind : str, optional
         The kind that the caller can use.
+    run_options
+        What a neuralhydrology run folder does not say by itself, see `import_neuralhydrology`; the others say it all.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None) -> Trained
     if (folder / DESCRIPTION_FILE).is_file():
         return TrainedModel.load(folder, kind)
     if folder.name == "config.yml" or _is_run_folder(folder):
-        return _of_kind(import_neuralhydrology(folder), kind, folder)
+        return _of_kind(import_neuralhydrology(folder, **run_options), kind, folder)
     if folder.suffix == ".pt" or any(folder.glob("*.pt")):
         return _of_kind(import_deltamg(folder), kind, folder)
     if not folder.is_dir():

@@ -70,7 +70,7 @@ class TorchCell(Cell):
     scale, offset
         From the component's units to the network's, ``[forcing, 1]``.
     feedback_scale
-        From the component's units of observed runoff to the network's.
+        From the component's units of observed runoff to the network's, ``[catchment]``.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class TorchCell(Cell):
         rows: Tensor,
         scale: Tensor,
         offset: Tensor,
-        feedback_scale: float = 1.0,
+        feedback_scale: Tensor,
     ) -> None:
         self.network, self._rows, self._scale, self._offset = network, rows, scale, offset
         self._feedback_scale = feedback_scale

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ from bmi_components.lstm.memory import (
     TorchCell,
     Windowed,
 )
-from bmi_components.lstm.networks import KINDS, MultiTimescaleNetwork
+from bmi_components.lstm.multi_timescale import MultiTimescaleNetwork
+from bmi_components.lstm.networks import KINDS
 from bmi_components.lstm.recurrent import RecurrentNetwork
 from bmi_components.lstm.settings import StreamflowLSTMSettings
 from bmi_components.lstm.stepper import (
@@ -39,6 +41,7 @@ from bmi_components.lstm.stepper import (
 )
 from bmi_components.runoff import OutputVariable, runoff_outputs
 from bmi_components.trained_model import NamedUnits, TrainedModel
+from bmi_components.units import converter, convertible
 from bmi_components.variables import CATALOGUE, Variable, variable
 
 __all__ = ["open_stepper"]
@@ -86,10 +89,11 @@ def open_stepper(settings: StreamflowLSTMSettings) -> StreamflowStepper:
     like = torch.zeros(
         len(inputs), len(catchments), dtype=getattr(torch, settings.dtype), device=settings.device
     )
-    bound = [
-        Member(shared, networks, _memory(shared, networks, rows, attributes, settings, like))
-        for shared, networks, rows in members
-    ]
+    bound = []
+    for shared, networks, rows in members:
+        to_mm_per_day = _runoff_factor(shared.bundle, site)
+        memory = _memory(shared, networks, rows, attributes, to_mm_per_day, settings, like)
+        bound.append(Member(shared, networks, memory, torch.from_numpy(to_mm_per_day).to(like)))
     compiled = settings.device == "cpu" and can_be_compiled(bound)
     stepper = (CompiledStreamflowStepper if compiled else StreamflowStepper)(
         bound,
@@ -109,7 +113,7 @@ def open_stepper(settings: StreamflowLSTMSettings) -> StreamflowStepper:
 
 def _load(folder: Path, settings: StreamflowLSTMSettings) -> TrainedModel:
     places = () if settings.model_path is None else (settings.model_path,)
-    bundle = load_model(find_folder(folder, places))
+    bundle = load_model(find_folder(folder, places), **msgspec.structs.asdict(settings.run_folder))
     if bundle.kind not in KINDS:
         raise BundleError(
             f"{folder}: this holds a model of kind {bundle.kind!r}; StreamflowLSTM needs {' or '.join(KINDS)}"
@@ -123,6 +127,18 @@ def _common_time_step(bundles: Sequence[TrainedModel], folders: Sequence[Path]) 
         listed = ", ".join(f"{folder.name} {step:g} s" for step, folder in steps.items())
         raise ConfigurationError(f"models: an ensemble needs models of one time step, not {listed}")
     return bundles[0].time_step
+
+
+def _runoff_factor(bundle: TrainedModel, site: Site) -> Vector:
+    """Return what turns a model's target into mm d-1, ``[catchment]``; streamflow in m3 s-1 is spread over the area."""
+    target = bundle.outputs[0]
+    if convertible(target.units, "mm d-1"):
+        return np.full(site.area.shape, converter(target.units, "mm d-1").scale)
+    if not np.isfinite(site.area).all():
+        raise ConfigurationError(
+            f"a model gives {target.name} in {target.units}: the area of every catchment is needed, give area_km2"
+        )
+    return converter(target.units, "m3 s-1").scale * 86.4 / site.area
 
 
 def _symbol(bundle: TrainedModel, name: str) -> str:
@@ -172,11 +188,12 @@ def _memory(
     networks: tuple[RecurrentNetwork, ...],
     rows: Mapping[str, int],
     attributes: Mapping[str, Vector],
+    to_mm_per_day: Vector,
     settings: StreamflowLSTMSettings,
     like: torch.Tensor,
 ) -> Memory:
     """Return the memory of one model as ``state_mode`` wants it."""
-    cells = [_cell(shared, network, rows, attributes, like) for network in networks]
+    cells = [_cell(shared, network, rows, attributes, to_mm_per_day, like) for network in networks]
     window = settings.state_mode == "window"
     whole = shared.network
     if isinstance(whole, MultiTimescaleNetwork):
@@ -201,6 +218,7 @@ def _cell(
     network: RecurrentNetwork,
     rows: Mapping[str, int],
     attributes: Mapping[str, Vector],
+    to_mm_per_day: Vector,
     like: torch.Tensor,
 ) -> Cell:
     own = attribute_tensor(network, attributes, like.shape[1])
@@ -209,7 +227,7 @@ def _cell(
     if packed is not None:
         return PackedCell(network, packed, own, index)
     scale, offset = (torch.from_numpy(v).to(like)[:, None] for v in shared.scale_and_offset(network))
-    return TorchCell(network, own, index, scale, offset, 1.0 / shared.to_mm_per_day)
+    return TorchCell(network, own, index, scale, offset, 1.0 / torch.from_numpy(to_mm_per_day).to(like))
 
 
 def _check_midnight(settings: StreamflowLSTMSettings) -> None:

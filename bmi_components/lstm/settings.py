@@ -6,14 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+import msgspec
+from msgspec import Meta
 
 from bmi_components.catchments import Catchment
 from bmi_components.config import Settings
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.source import ForcingSource
 
-__all__ = ["StreamflowLSTMSettings", "from_nextgen"]
+__all__ = ["RunFolder", "StreamflowLSTMSettings", "from_nextgen"]
+
+
+class RunFolder(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What a neuralhydrology run folder does not say by itself; see ``bmi-components import neuralhydrology``."""
+
+    epoch: Annotated[int | None, Meta(description="Epoch of the weights; the highest without it.")] = None
+    target: Annotated[str | None, Meta(description="Target of several; the first without it.")] = None
+    units: Annotated[
+        dict[str, str],
+        Meta(
+            description="UDUNITS-2 units by name of input, attribute or target, where the run does not tell them."
+        ),
+    ] = {}
+    quantities: Annotated[
+        dict[str, str],
+        Meta(description="Our symbol by name of input, where the name does not tell what it is."),
+    ] = {}
+    time_step: Annotated[
+        float | None, Meta(description="Length of a step, s, where the run does not tell it.")
+    ] = None
 
 
 class StreamflowLSTMSettings(Settings, kw_only=True, frozen=True):
@@ -43,12 +64,10 @@ class StreamflowLSTMSettings(Settings, kw_only=True, frozen=True):
             "environment variable BMI_COMPONENTS_MODEL_PATH."
         ),
     ] = None
-    units: Annotated[
-        dict[str, str],
-        Meta(
-            description="Units of a run folder's inputs or target by name, where neither the run nor our table says."
-        ),
-    ] = field(default_factory=dict)
+    run_folder: Annotated[
+        RunFolder,
+        Meta(description="What neuralhydrology run folders among the models do not say by themselves."),
+    ] = RunFolder()
     inputs: Annotated[
         Literal["direct", "nextgen"],
         Meta(

@@ -67,7 +67,6 @@ class SharedNetwork:
             quantity.name: converter(given, quantity.units)
             for quantity, given in zip(bundle.inputs, units, strict=True)
         }
-        self.to_mm_per_day = converter(bundle.outputs[0].units, "mm d-1").scale
         self._packed: dict[RecurrentNetwork, PackedRecurrent] = {}
 
     def scale_and_offset(self, network: RecurrentNetwork) -> tuple[Vector, Vector]:
@@ -119,11 +118,14 @@ class Member:
         Its networks, the slow one first where there are two.
     memory
         Its own state.
+    to_mm_per_day
+        What turns its target into mm d-1, ``[catchment]``.
     """
 
     shared: SharedNetwork
     networks: tuple[RecurrentNetwork, ...]
     memory: Memory
+    to_mm_per_day: Tensor
 
     def attributes(self, values: Mapping[str, Vector], size: int) -> tuple[Tensor, ...]:
         """Collect the attributes of each network for ``size`` catchments."""
@@ -213,7 +215,7 @@ class StreamflowStepper(Stepper):
 
         The spread is that of the mixture: the models' own variances on average, and the variance between them.
         """
-        factors = [member.shared.to_mm_per_day for member in self.members]
+        factors = [member.to_mm_per_day for member in self.members]
         means = torch.stack([mean * factor for (mean, _), factor in zip(results, factors, strict=True)])
         if self._not_negative:
             means = means.clamp_min(0.0)
@@ -369,8 +371,8 @@ class CompiledStreamflowStepper(StreamflowStepper):
         for k, member in enumerate(self.members):
             network = member.networks[0]
             scale, offset = network.runoff_scaling(member.attributes(self._attributes, self.size)[0])
-            self._block[k] = scale.numpy() * member.shared.to_mm_per_day
-            self._block[count + k] = offset.numpy() * member.shared.to_mm_per_day
+            self._block[k] = (scale * member.to_mm_per_day).numpy()
+            self._block[count + k] = (offset * member.to_mm_per_day).numpy()
 
     def set_parameter(self, name: str, values: Vector) -> None:
         """Change a static attribute; the memories stay."""
