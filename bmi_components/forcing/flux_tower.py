@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ FluxKind = Literal["auto", "base", "fluxnet", "canveg", "csv"]
 GAP = -9999.0
 DAY = 86_400
 
+_GAPS = frozenset({"", "nan", "na", "n/a", "null", "none", "-"})
 _SITE = re.compile(r"(?<![A-Za-z0-9])([A-Z]{2}-[A-Za-z0-9]{3})(?![A-Za-z0-9])")
 _COARSE = re.compile(r"_(WW|MM|YY)_")
 _TIME_NAMES = ("TIMESTAMP_START", "TIMESTAMP_END", "TIMESTAMP", "time", "date", "datetime")
@@ -169,35 +172,24 @@ class _Part:
 
 
 def _read_file(path: Path, renames: Mapping[str, str]) -> _Part:
-    import pandas
-
     text, inner_name = _open_text(path)
     if _COARSE.search(inner_name):
         raise ForcingError(
             f"{path}: {inner_name} is weekly, monthly or yearly; half-hourly, hourly or daily data are needed"
         )
-    comments = []
-    while (line := text.readline()).startswith("#"):
-        comments.append(line)
-    if not line.strip():
+    lines = [line for line in text.replace('"', "").splitlines() if line.strip()]
+    comments = list(takewhile(lambda line: line.startswith("#"), lines))
+    if len(comments) == len(lines):
         raise ForcingError(f"{path} is empty; a header row and one row per interval are needed")
-    header = [split_units(cell.strip().strip('"')) for cell in line.rstrip("\r\n").split(",")]
+    header = [split_units(cell.strip()) for cell in lines[len(comments)].split(",")]
     ours = {theirs: name for name, theirs in renames.items()}
     names = [ours.get(name, name) for name, _ in header]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ForcingError(f"{path}: the column {twice!r} occurs more than once")
-    try:
-        frame = pandas.read_csv(text, header=None, names=names, index_col=False, low_memory=False)
-    except (ValueError, UnicodeDecodeError, EOFError, OSError) as error:
-        raise ForcingError(f"{path} cannot be read as a table ({error})") from None
-    if frame.empty:
-        raise ForcingError(f"{path} holds no rows")
-    start, step = _intervals(frame, path)
-    numbers = {}
     for name in names:
-        if name not in _TIME_NAMES and (values := _numbers(frame[name], name, path)) is not None:
-            numbers[name] = values
+        if names.count(name) > 1:
+            raise ForcingError(f"{path}: the column {name!r} occurs more than once")
+    cells = _read_cells(lines[len(comments) + 1 :], names, path)
+    start, step = _intervals(cells, path)
+    numbers = {name: cells[name] for name in names if name in cells and name not in _TIME_NAMES}
     order = np.argsort(start, kind="stable")
     time, columns = _without_repeats(
         start[order], {name: values[order] for name, values in numbers.items()}, path
@@ -216,8 +208,69 @@ def _read_file(path: Path, renames: Mapping[str, str]) -> _Part:
     )
 
 
-def _open_text(path: Path) -> tuple[io.TextIOBase, str]:
-    """Open a plain, gzipped or zipped csv file; also the name of the file in it."""
+def _read_cells(rows: Sequence[str], names: Sequence[str], path: Path) -> dict[str, NDArray[Any]]:
+    """Return columns by name: numbers with NaN for gaps, time stamps also as text; other text is left out."""
+    if not rows:
+        raise ForcingError(f"{path} holds no rows")
+    for number, row in enumerate(rows, start=1):
+        if row.count(",") != len(names) - 1:
+            raise ForcingError(
+                f"{path}: row {number} has {row.count(',') + 1} cells, the header {len(names)}; is the file complete?"
+            )
+    numeric = [i for i, cell in enumerate(rows[0].split(",")) if _number(cell) is not None]
+    columns: dict[str, NDArray[Any]] = {}
+    try:
+        table = np.loadtxt(
+            map(_without_empty_cells, rows),
+            delimiter=",",
+            usecols=numeric,
+            ndmin=2,
+            comments=None,
+            dtype=np.float64,
+        )
+        columns = {names[i]: np.ascontiguousarray(values) for i, values in zip(numeric, table.T, strict=True)}
+    except ValueError:
+        pass  # words among the numbers: those columns go cell by cell
+    for i, name in enumerate(names):
+        if name not in columns:
+            cells = [row.split(",")[i].strip() for row in rows]
+            values = np.array(cells) if name in _TIME_NAMES else _numbers(cells, name, path)
+            if values is not None:
+                columns[name] = values
+    for name, values in columns.items():
+        if name not in _TIME_NAMES:
+            values[(values == GAP) | np.isinf(values)] = np.nan
+    return columns
+
+
+def _without_empty_cells(row: str) -> str:
+    if ",," in row or row[0] == "," or row[-1] == ",":
+        return ",".join(cell or "nan" for cell in row.split(","))
+    return row
+
+
+def _number(cell: str) -> float | None:
+    """Return the number in a cell, NaN for a gap, None for any other text."""
+    text = cell.strip()
+    try:
+        return math.nan if text.lower() in _GAPS else float(text)
+    except ValueError:
+        return None
+
+
+def _numbers(cells: Sequence[str], name: str, path: Path) -> Array | None:
+    """Return a column as numbers, NaN for gaps; None for a column of text."""
+    values = [_number(cell) for cell in cells]
+    if None not in values:
+        return np.array(values, dtype=np.float64)
+    if not any(value is not None and not math.isnan(value) for value in values):
+        return None
+    row = values.index(None)
+    raise ForcingError(f"{path}: row {row + 1}: {cells[row]!r} in column {name!r} is not a number")
+
+
+def _open_text(path: Path) -> tuple[str, str]:
+    """Return the text of a plain, gzipped or zipped csv file, and the name of the file in it."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -235,7 +288,7 @@ def _open_text(path: Path) -> tuple[io.TextIOBase, str]:
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise ForcingError(f"{path} is damaged or not a csv file ({error})") from None
-    return io.StringIO(text), Path(name).name
+    return text, Path(name).name
 
 
 def _member(names: Sequence[str], path: Path) -> str:
@@ -250,11 +303,9 @@ def _member(names: Sequence[str], path: Path) -> str:
     return tables[0]
 
 
-def _intervals(frame: Any, path: Path) -> tuple[Times, int]:
+def _intervals(cells: Mapping[str, NDArray[Any]], path: Path) -> tuple[Times, int]:
     """Return the start of every row's interval and the length of an interval, seconds."""
-    stamps = {
-        name: _times(frame[name].to_numpy(), name, path) for name in _TIME_NAMES if name in frame.columns
-    }
+    stamps = {name: _times(cells[name], name, path) for name in _TIME_NAMES if name in cells}
     if not stamps:
         raise ForcingError(
             f"{path}: there is no column of time stamps ({', '.join(_TIME_NAMES)}); name it with 'columns', "
@@ -286,9 +337,11 @@ def _intervals(frame: Any, path: Path) -> tuple[Times, int]:
 def _times(cells: NDArray[Any], name: str, path: Path) -> Times:
     """Understand time stamps: numbers YYYYMMDD[HH[MM]] or ISO 8601."""
     try:
-        if cells.dtype.kind in "iuf":
+        if cells.dtype.kind == "f":
+            if not np.isfinite(cells).all():
+                raise ValueError("a time is missing")
             return _from_digits(cells.astype(np.int64))
-        texts = np.array([str(cell).strip().removesuffix("Z") for cell in cells])
+        texts = np.char.rstrip(cells, "Z")
         if np.char.isdigit(texts).all():
             return _from_digits(texts.astype(np.int64))
         stamps = texts.astype("datetime64[s]")
@@ -316,26 +369,6 @@ def _from_digits(stamps: NDArray[np.int64]) -> Times:
         raise ValueError(f"for example {stamps[np.argmax(wrong)]}")
     seconds = ((day - 1) * DAY + hour * 3600 + minute * 60).astype("timedelta64[s]")
     return np.asarray(months.astype("datetime64[s]") + seconds)
-
-
-def _numbers(cells: Any, name: str, path: Path) -> Array | None:
-    """Return a column as numbers, NaN for gaps; None for a column of text."""
-    import pandas
-
-    numeric = pandas.to_numeric(cells, errors="coerce")
-    values: Array = numeric.to_numpy(dtype=np.float64, na_value=np.nan).copy()
-    refused = np.isnan(values) & cells.notna().to_numpy()
-    if refused.any():
-        gaps = cells[refused].astype(str).str.strip().str.lower().isin(("", "nan", "na", "n/a", "null", "-"))
-        if not gaps.all():
-            if np.isnan(values).all():
-                return None
-            row = int(np.flatnonzero(refused)[np.flatnonzero(~gaps.to_numpy())[0]])
-            raise ForcingError(
-                f"{path}: row {row + 1}: {cells.iloc[row]!r} in column {name!r} is not a number"
-            )
-    values[(values == GAP) | np.isinf(values)] = np.nan
-    return values
 
 
 def _without_repeats(
