@@ -424,14 +424,8 @@ def water_balance_table(results: Path) -> str:
 
 
 def _variables(component: Component, names: Sequence[str]) -> list[Variable]:
-    """Return the component's variables as the catalogue describes them, in the component's units."""
-    by_name = {v.name: v for v in CATALOGUE.values()}
-    found = []
-    for name in names:
-        units = component.get_var_units(name)
-        known = by_name.get(name)
-        found.append(known.converted_to(units) if known else Variable(name, units, name, name))
-    return found
+    """Return what the component says of its variables."""
+    return [component.variables[name] for name in names]
 
 
 def _selected(outputs: Sequence[Variable], wanted: Sequence[str] | None) -> list[Variable]:
@@ -455,7 +449,7 @@ def _configured_catchments(values: Mapping[str, Any], path: Path) -> dict[str, d
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return {row["id"]: {k: _number(v) for k, v in row.items() if k != "id"} for row in rows}
-    listed = values.get("catchments")
+    listed = values.get("catchments", values.get("towers"))
     if isinstance(listed, list):
         return {str(entry["id"]): entry for entry in listed if isinstance(entry, dict) and "id" in entry}
     if "catchment_id" in values:

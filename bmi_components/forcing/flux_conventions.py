@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["CANVEG_UNITS", "columns_measuring", "columns_named", "symbol_of", "units_of"]
+__all__ = ["CANVEG_UNITS", "columns_measuring", "columns_named", "own_name", "symbol_of", "units_of"]
 
 _POSITION = re.compile(r"(_\d+_\d+_(\d+|A)|_\d+)$")
 """Horizontal, vertical and replicate index of an AmeriFlux variable, or the layer that a FLUXNET one belongs to."""
@@ -129,6 +129,16 @@ def symbol_of(column: str) -> str | None:
 
 
 def columns_measuring(symbol: str, columns: Iterable[str]) -> list[str]:
-    """Return the columns with a quantity of the catalogue, those with filled gaps before the others."""
+    """Return the columns with a quantity of the catalogue: the gap-filled ones or, where there are none, the others.
+
+    Of ``TA_F`` and ``TA_F_MDS`` the one with the shorter name is the product's final one.
+    """
     found = [column for column in columns if symbol_of(column) == symbol]
-    return sorted(found, key=lambda column: "F" not in column.split("_"))
+    chosen = [column for column in found if "F" in column.split("_")] or found
+    fewest = min((column.count("_") for column in chosen), default=0)
+    return [column for column in chosen if column.count("_") == fewest]
+
+
+def own_name(column: str) -> str:
+    """Return a name in the form of a Standard Name for a column that measures nothing the catalogue has."""
+    return f"flux-tower__column_{re.sub('[^A-Za-z0-9]+', '_', column).strip('_')}"

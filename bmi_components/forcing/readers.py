@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from bmi_components.errors import ConfigurationError, ForcingError, UnitsError, UnknownNameError
 from bmi_components.forcing import nextgen
 from bmi_components.forcing.evaporation import add_potential_evapotranspiration
+from bmi_components.forcing.flux_forcing import flux_tower_table, tower_files
+from bmi_components.forcing.sample_tower import with_tower_variables
 from bmi_components.forcing.sample_weather import CATCHMENTS, daily_weather, hourly_weather, sample
 from bmi_components.forcing.series import (
     DAY,
@@ -114,6 +116,8 @@ def _generate(
     places = CATCHMENTS if settings.catchments is None else sample(settings.catchments)
     make = hourly_weather if settings.time_step == "1 hour" else daily_weather
     weather = make(start, end, seed=settings.seed, catchments=places)
+    if settings.time_step == "1 hour" and any(v.symbol not in weather.values for v in variables):
+        weather = with_tower_variables(weather)
     made = {v.symbol: v for v in weather.variables}
     for v in variables:
         if v.symbol not in made:
@@ -122,7 +126,7 @@ def _generate(
                 + (
                     ""
                     if settings.time_step
-                    else "; with 'time_step: 1 hour' also radiation, humidity and wind"
+                    else "; with 'time_step: 1 hour' also radiation, humidity, wind, soil and snow"
                 )
             )
     return Forcing(
@@ -142,6 +146,9 @@ def _open(settings: ForcingSource) -> Iterator[Table]:
     path = settings.path
     if path is None:
         raise ConfigurationError(f"forcing of kind {settings.kind} needs a path")
+    if settings.kind == "flux_tower":
+        yield _flux_tower_table(path, settings)
+        return
     if settings.kind != "csv" and not path.exists():
         raise ForcingError(f"there is no forcing file or folder {path}")
     if settings.kind == "nextgen" and path.is_file() and path.suffix.lower() != ".csv":
@@ -308,6 +315,18 @@ def _agree_with_depths(
             f"{table.source}: precip_rate adds up to {summed:g} mm, APCP_surface to {depths:g} mm; "
             "the units of precip_rate are wrong, or choose a column: columns: {precipitation: APCP_surface}"
         )
+
+
+def _flux_tower_table(path: Path, settings: ForcingSource) -> Table:
+    """Read one tower's file or folder, or those of a pattern."""
+    if "{catchment}" not in str(path):
+        return flux_tower_table(tower_files(path), str(path))
+    found = _matches(path)
+    names = settings.catchments if settings.catchments is not None else list(found)
+    absent = [name for name in names if name not in found]
+    if absent or not names:
+        raise ForcingError(f"{path}: there is no file or folder for {absent[0] if absent else 'any tower'}")
+    return flux_tower_table({name: tower_files(found[name]) for name in names}, str(path))
 
 
 # --- csv ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from bmi_components.errors import ConfigurationError
 
 __all__ = ["ForcingSource", "Kind"]
 
-Kind = Literal["sample", "netcdf", "csv", "nextgen"]
+Kind = Literal["sample", "netcdf", "csv", "nextgen", "flux_tower"]
 
 
 class ForcingSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -22,14 +22,16 @@ class ForcingSource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     kind: Annotated[
         Kind,
         Meta(
-            description="sample (generated weather), netcdf, csv, or nextgen (its csv folder or netCDF file)."
+            description="sample (generated weather), netcdf, csv, nextgen (its csv folder or netCDF file), or "
+            "flux_tower (AmeriFlux, FLUXNET)."
         ),
     ]
     path: Annotated[
         Path | None,
         Meta(
             description="File or folder. csv: one file with a catchment column, a folder with one file per "
-            "catchment, or a pattern with {catchment}, such as forcing/{catchment}_daily.csv."
+            "catchment, or a pattern with {catchment}, such as forcing/{catchment}_daily.csv. flux_tower: one tower's "
+            "file or folder, or a pattern of such, towers/{catchment}."
         ),
     ] = None
     catchments: Annotated[

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bmi_components.forcing.flux_conventions import symbol_of
+from bmi_components.forcing.flux_conventions import own_name, symbol_of
 from bmi_components.trained_model import NamedUnits
 from bmi_components.units import converter, convertible
 from bmi_components.variables import CATALOGUE, Variable
@@ -68,5 +67,6 @@ def input_variables(columns: Sequence[NamedUnits]) -> tuple[Variable, ...]:
 
 
 def _own_variable(column: NamedUnits) -> Variable:
-    name = f"flux-tower__column_{re.sub('[^A-Za-z0-9]+', '_', column.name).strip('_')}"
-    return Variable(name, column.units, column.name, f"Column {column.name} of the tower's files")
+    return Variable(
+        own_name(column.name), column.units, column.name, f"Column {column.name} of the tower's files"
+    )

@@ -197,7 +197,9 @@ def _warm_up(stepper: FluxStepper, settings: FluxLSTMSettings, ids: list[str]) -
             "warm_up: start_time is needed to know which part of the record comes before it"
         )
     start = np.datetime64(settings.start_time.replace(tzinfo=None), "s")
-    record = read_forcing(settings.warm_up, stepper.inputs).select(ids)
+    record = read_forcing(settings.warm_up, stepper.inputs)
+    if len(ids) > 1 or len(record.catchments) > 1:
+        record = record.select(ids)
     if record.time_step != stepper.time_step:
         raise ConfigurationError(
             f"warm_up: the record has steps of {record.time_step} s, the component's inputs of {stepper.time_step:g} s"
