@@ -315,6 +315,7 @@ def _autoregressive_lstm(run: _Reading) -> Architecture:
 
 
 def _mass_conserving_lstm(run: _Reading) -> Architecture:
+    """Read a mclstm; its gates have learnt to see the water of a whole batch."""
     settings = run.settings
     mass = settings.names("mass_inputs")
     if len(mass) != 1 or len(run.targets) != 1:
@@ -324,7 +325,8 @@ def _mass_conserving_lstm(run: _Reading) -> Architecture:
         run.weights[f"{gate}.weights"] = run.tensors.take(f"mclstm.{gate}.fc.weight")
         run.weights[f"{gate}.bias"] = run.tensors.take(f"mclstm.{gate}.fc.bias")
     layers = run.embedding("statics", "embedding_net.", "attribute_layers")
-    return run.made("mass_conserving", inputs=inputs, attribute_layers=layers)
+    company = settings.integer("batch_size") if settings.get("batch_size") else 1
+    return run.made("mass_conserving", inputs=inputs, attribute_layers=layers, company=company)
 
 
 def _hybrid(run: _Reading) -> Architecture:

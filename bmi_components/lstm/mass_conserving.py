@@ -30,9 +30,16 @@ class MassConservingWeights(NamedTuple):
 
 
 def mass_conserving_cell(
-    mass: Tensor, auxiliary: Tensor, cells: Tensor, weights: MassConservingWeights, whole_batch: bool = False
+    mass: Tensor,
+    auxiliary: Tensor,
+    cells: Tensor,
+    weights: MassConservingWeights,
+    company: int | None = 1,
 ) -> tuple[Tensor, Tensor]:
     """Advance the cells by one step; what comes in is either kept or goes out.
+
+    The gates see the cells as shares of water. In neuralhydrology it is the water of the whole batch, so that a
+    catchment's result depends on its company, in training (batches of hundreds) as in evaluation.
 
     Parameters
     ----------
@@ -44,9 +51,10 @@ def mass_conserving_cell(
         Water in the cells, ``[catchment, hidden]``.
     weights
         The gates.
-    whole_batch
-        Whether the gates see the cells as shares of the water of *all* catchments together, which neuralhydrology
-        computes (so that a catchment's result depends on its company), rather than of the catchment's own.
+    company
+        Number of catchments, each with as much water as this one, whose water the shares are taken of: every catchment
+        stands for itself, 1 as Hoedt et al. publish it, the size of the training's batches to come close to what the
+        gates have learnt. None: of the water of all catchments at hand, as neuralhydrology computes.
 
     Returns
     -------
@@ -54,7 +62,10 @@ def mass_conserving_cell(
         Each ``[catchment, hidden]``. The first cell is the one for losses; what leaves the others is runoff.
     """
     hidden = cells.shape[1]
-    water = cells.abs().sum() if whole_batch else cells.abs().sum(1, keepdim=True)
+    if company is None:
+        water = torch.linalg.vector_norm(cells, ord=1)
+    else:
+        water = company * torch.linalg.vector_norm(cells, ord=1, dim=1, keepdim=True)
     seen = torch.cat((mass.unsqueeze(1), auxiliary, cells / (water + _NEGLIGIBLE)), dim=1)
     share_in, moved, share_out = (
         functional.linear(seen, layer.weights, layer.bias)
@@ -78,6 +89,8 @@ class MassConservingNetwork(RecurrentNetwork):
         Precipitation first.
     attributes, scaling, attribute_layers
         As for `RecurrentNetwork`.
+    company
+        As for `mass_conserving_cell`; a number.
     """
 
     state_names = ("cells",)
@@ -90,8 +103,10 @@ class MassConservingNetwork(RecurrentNetwork):
         attributes: Statistics,
         scaling: Scaling,
         attribute_layers: Layers | None = None,
+        company: int = 1,
     ) -> None:
         super().__init__(forcings, attributes, scaling, "linear", attribute_layers)
+        self.company = company
         self.gates = Layers(weights)
 
     @property
@@ -110,5 +125,7 @@ class MassConservingNetwork(RecurrentNetwork):
         """Advance by one step, see `RecurrentNetwork.step`."""
         standardised = self.standardise(forcing)
         auxiliary = torch.cat((standardised[:, 1:], static), dim=1)
-        cells, outgoing = mass_conserving_cell(standardised[:, 0], auxiliary, state[0], self.weights)
+        cells, outgoing = mass_conserving_cell(
+            standardised[:, 0], auxiliary, state[0], self.weights, self.company
+        )
         return (cells,), outgoing[:, 1:].sum(1, keepdim=True)

@@ -112,10 +112,21 @@ class Recurrent(_Common, frozen=True, kw_only=True, tag="recurrent"):
 
 
 class MassConserving(_Common, frozen=True, kw_only=True, tag="mass_conserving"):
-    """The mass-conserving LSTM; ``inputs`` has precipitation first, ``attribute_layers`` as in `Branch`."""
+    """The mass-conserving LSTM.
+
+    Attributes
+    ----------
+    inputs
+        Forcings in order, precipitation first.
+    attribute_layers
+        As in `Branch`.
+    company
+        Size of the batches it was trained in, see `bmi_components.lstm.mass_conserving.mass_conserving_cell`.
+    """
 
     inputs: tuple[str, ...]
     attribute_layers: tuple[str, ...] = ()
+    company: int = 1
 
 
 class Hybrid(_Common, frozen=True, kw_only=True, tag="hybrid"):
@@ -272,6 +283,7 @@ class _Making:
             attributes=self.attributes,
             scaling=self.scaling,
             attribute_layers=Layers(fold_linear(statics)),
+            company=parsed.company,
         )
 
     @network.register
