@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["hydrograph"]
+__all__ = ["date_axis", "hydrograph"]
 
 Array = NDArray[np.float64]
 
@@ -126,7 +126,7 @@ def _draw(figure: Figure, series: Sequence[_Series], title: str, total: int) -> 
         handles |= _draw_flow(flow, one)
         if stored:
             handles |= _draw_stores(axes[position * len(heights) + 1], one)
-    _date_axis(axes[-1], series[0].time)
+    date_axis(axes[-1], series[0].time)
     axes[0].legend(
         list(handles.values()),
         list(handles),
@@ -207,7 +207,7 @@ def _skill(one: _Series) -> str:
     return f"   NSE {1.0 - float(((observed - simulated) ** 2).sum()) / spread:.2f}" if spread > 0.0 else ""
 
 
-def _date_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
+def date_axis(axes: Axes, time: NDArray[np.datetime64]) -> None:
     """Label years where there are several, months where there are few."""
     from matplotlib import dates
 

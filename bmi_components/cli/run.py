@@ -43,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run; return 0 when the run is complete and 130 when it was interrupted."""
+    from bmi_components.series_figure import means_table, series_figure
     from bmi_components.simulation import Simulation, read_plan, water_balance_table
 
     plan = read_plan(
@@ -57,15 +58,21 @@ def run(arguments: argparse.Namespace) -> int:
     if not simulation.run(resume=arguments.resume, progress=not arguments.quiet):
         print(f"stopped at {simulation.position}; --resume goes on from there")
         return 130
-    print(water_balance_table(plan.results))
+    outputs = [v.symbol for v in simulation.outputs]
+    has_runoff = "runoff_rate" in outputs
+    print(water_balance_table(plan.results) if has_runoff else means_table(plan.results, outputs))
     closure = simulation.closure()
     if closure is not None:
         print(closure)
     print(f"results: {plan.results}")
     if plan.output.plot and not arguments.no_plot:
-        from bmi_components.plots import hydrograph
+        picture = plan.results.with_suffix(".png")
+        if has_runoff:
+            from bmi_components.plots import hydrograph
 
-        print(f"hydrograph: {hydrograph(plan.results, plan.results.with_suffix('.png'))}")
+            print(f"hydrograph: {hydrograph(plan.results, picture)}")
+        else:
+            print(f"figure: {series_figure(plan.results, picture, outputs)}")
     if plan.output.csv or arguments.csv:
         from bmi_components.output import write_csv
 
