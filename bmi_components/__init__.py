@@ -19,9 +19,19 @@ _HOME = {
     "StreamflowLSTM": "bmi_components.lstm.component",
     "TrainedModel": "bmi_components.trained_model",
     "Variable": "bmi_components.variables",
+    "couple": "bmi_components.coupling",
 }
 
-__all__ = ["Component", "DeltaHBV", "FluxLSTM", "Stepper", "StreamflowLSTM", "TrainedModel", "Variable"]
+__all__ = [
+    "Component",
+    "DeltaHBV",
+    "FluxLSTM",
+    "Stepper",
+    "StreamflowLSTM",
+    "TrainedModel",
+    "Variable",
+    "couple",
+]
 
 
 def __getattr__(name: str) -> Any:
