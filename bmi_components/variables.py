@@ -407,8 +407,8 @@ _FLUX_TOWERS = (
         "snowpack__depth",
         "m",
         "snow_depth",
-        "Depth of the snow (a little below zero is noise of the sensor)",
-        (-0.5, 50.0),
+        "Depth of the snow",
+        (0.0, 50.0),
     ),
     Variable(
         "land_surface_wind__direction",

@@ -269,7 +269,7 @@ def test_infinite_and_impossible_inputs_are_refused_but_missing_ones_are_data(tm
     with pytest.raises(ForcingError, match="photosynthetically"):
         component.update()
     component.set_value(variable("photosynthetic_photon_flux").name, [9_000.0])
-    with pytest.raises(ForcingError, match="between -20 and 5000"):
+    with pytest.raises(ForcingError, match="between -522 and 5502"):
         component.update()
 
 

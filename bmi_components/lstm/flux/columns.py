@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -56,14 +57,28 @@ def column_variable(column: NamedUnits) -> Variable:
 def input_variables(columns: Sequence[NamedUnits]) -> tuple[Variable, ...]:
     """Return the published variables of the inputs; a missing value is data.
 
-    Columns that measure the same quantity at different positions keep their own names.
+    Columns that measure the same quantity at different positions keep their own names. Ranges are wider than those of
+    the quantities: instruments err, and a model that was trained with their errors shall not stop at them.
     """
     found = [column_variable(column) for column in columns]
     names = [variable.name for variable in found]
     return tuple(
-        replace(variable if names.count(variable.name) == 1 else _own_variable(column), nan_is_data=True)
+        replace(
+            variable if names.count(variable.name) == 1 else _own_variable(column),
+            nan_is_data=True,
+            valid_range=_widened(variable.valid_range),
+        )
         for variable, column in zip(found, columns, strict=True)
     )
+
+
+def _widened(valid_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a range that is a tenth of its width longer at both ends."""
+    if valid_range is None:
+        return None
+    low, high = valid_range
+    margin = 0.1 * (high - low) if math.isfinite(high - low) else 0.0
+    return low - margin, high + margin
 
 
 def _own_variable(column: NamedUnits) -> Variable:
