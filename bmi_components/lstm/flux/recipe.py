@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from bmi_components.lstm.flux.models import MODELS
 
 __all__ = [
     "Comparison",
+    "Entrant",
     "Fit",
     "Folds",
     "Grouping",
@@ -28,6 +29,7 @@ __all__ = [
     "Split",
     "Tower",
     "candidates",
+    "identity",
     "load_recipe",
 ]
 
@@ -166,11 +168,15 @@ class Folds(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
         Number of folds; null: as many as there are.
     least
         Windows below which a year is no fold; null: DLFM's rule, 200 - floor(sqrt(80 sequence_length)).
+    choose
+        What makes a candidate the best: the largest "mean_r2" over the folds, or "pooled_r2", the largest R2 of all
+        folds' predictions together, which suits folds so small that their own variance says little.
     """
 
     by: Grouping = "season"
     count: Positive | None = None
     least: Positive | None = None
+    choose: Literal["mean_r2", "pooled_r2"] = "mean_r2"
 
 
 class Importance(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -188,6 +194,19 @@ class Importance(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     fits: Annotated[int, Meta(ge=2)] = 5
 
 
+class Entrant(Settings, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A model that is compared: `Settings`, and a grid from which each fold chooses for itself.
+
+    Attributes
+    ----------
+    grid
+        As a recipe's ``grid``. The candidates are cross-validated within the training windows of each fold, so that the
+        held-out year has no say in the choice.
+    """
+
+    grid: dict[str, Annotated[list[Any], Meta(min_length=1)]] = {}
+
+
 class Comparison(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Models that are compared with each other, and with the climatology, fold by fold on the same prediction days.
 
@@ -196,13 +215,16 @@ class Comparison(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     models
         By the name that the table shows.
     folds
-        How; a window of training never ends in the year that is held out.
+        What each fold holds out.
+    inner
+        How a fold's candidates are cross-validated within its training windows.
     seeds
-        Trainings of each model and fold; their mean prediction is scored, and the mean score of single ones.
+        Trainings of each model and fold; their mean prediction is scored.
     """
 
-    models: dict[str, Settings]
+    models: dict[str, Entrant]
     folds: Folds = Folds()
+    inner: Folds = Folds()
     seeds: Positive = 1
 
 
@@ -238,6 +260,8 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         How the importance of the past is measured.
     compare
         Models for ``bmi-components flux compare``.
+    licence
+        Of the data, as their authors state it; the bundle passes it on.
     seed
         Of the initial weights and all that is random.
     threads
@@ -256,6 +280,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     final_fits: Positive = 5
     importance: Importance = Importance()
     compare: Comparison | None = None
+    licence: str = ""
     seed: Annotated[int, Meta(ge=0)] = 0
     threads: Positive = 1
 
@@ -271,7 +296,8 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         recipe = msgspec.convert(read_yaml(path), Recipe)
-        candidates(recipe)
+        for base in (recipe.model, *(recipe.compare.models.values() if recipe.compare else ())):
+            candidates(base, base.grid if isinstance(base, Entrant) else recipe.grid)
     except (msgspec.ValidationError, ConfigurationError) as error:
         message = str(error)
         raise ConfigurationError(
@@ -293,19 +319,19 @@ def _resolve(file: str, recipe: Path) -> str:
     return str((recipe.resolve().parent / expanded).resolve())
 
 
-def candidates(recipe: Recipe) -> list[Settings]:
-    """Return every combination of the grid's values, the last key changing fastest; without a grid the model itself.
+def candidates(base: Settings, grid: Mapping[str, Sequence[Any]]) -> list[Settings]:
+    """Return every combination of a grid's values, the last key changing fastest; without a grid ``base`` itself.
 
     Raises
     ------
     ConfigurationError
         If a key of the grid is none of a model's, or a value is out of range.
     """
-    base = msgspec.to_builtins(recipe.model)
+    plain = {name: msgspec.to_builtins(getattr(base, name)) for name in Settings.__struct_fields__}
     made = []
-    for values in itertools.product(*recipe.grid.values()):
-        chosen = {**base, "sizes": dict(base["sizes"]), "fit": dict(base["fit"])}
-        for key, value in zip(recipe.grid, values, strict=True):
+    for values in itertools.product(*grid.values()):
+        chosen = {**plain, "sizes": dict(plain["sizes"]), "fit": dict(plain["fit"])}
+        for key, value in zip(grid, values, strict=True):
             _put(chosen, key, value)
         try:
             made.append(msgspec.convert(chosen, Settings))
