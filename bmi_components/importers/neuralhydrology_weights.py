@@ -218,19 +218,27 @@ class _Reading:
             self.settings.refuse(f"the head {kind!r} is not known; known are regression, gmm, cmal and umal")
         if len(layers) != len(described["readout"]):
             raise BundleError(f"{self.tensors.path}: the checkpoint's {prefix} has {len(layers)} layers")
-        rows = self._rows_of_target(HEAD_PARTS.get(kind, 1), layers[-1][1].size)
-        layers[-1] = (layers[-1][0][rows], layers[-1][1][rows])
+        weights, bias = layers[-1]
+        if weights.ndim != 2 or bias.shape != weights.shape[:1]:
+            raise BundleError(
+                f"{self.tensors.path}: the checkpoint's {prefix} has shapes {weights.shape} and {bias.shape}"
+            )
+        rows = self._rows_of_target(kind, bias.size)
+        layers[-1] = (weights[rows], bias[rows])
         for number, (weights, bias) in enumerate(layers):
             self.weights |= {f"{ours}readout.{number}.weights": weights, f"{ours}readout.{number}.bias": bias}
         return described
 
-    def _rows_of_target(self, parts: int, size: int) -> NDArray[np.int64]:
+    def _rows_of_target(self, kind: str, size: int) -> NDArray[np.int64]:
         """Return the rows of the wanted target: each part of a head holds all targets, each with its components."""
-        if size % (parts * len(self.targets)):
+        parts = HEAD_PARTS.get(kind, 1)
+        components = size // (parts * len(self.targets))
+        mixture = kind in ("gmm", "cmal")
+        if size != parts * len(self.targets) * components or not (components == 1 or mixture):
             raise BundleError(
                 f"{self.tensors.path}: the head has {size} outputs, which {len(self.targets)} targets do not share"
             )
-        rows = np.arange(size).reshape(parts, len(self.targets), -1)
+        rows = np.arange(size).reshape(parts, len(self.targets), components)
         return rows[:, self.position].ravel()
 
     def taus(self) -> dict[str, Any]:
