@@ -201,6 +201,19 @@ def test_a_missing_day_can_be_held(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain[VALID_DAYS][:, 0], [1, 2, 3, 4, 5, 5, 5, 4, 5, 4, 3, 3])
 
 
+def test_a_configuration_may_bridge_longer_gaps_than_the_training(tmp_path: Path) -> None:
+    values = {name: np.full(12, INPUTS[name][1]) for name in INPUTS}
+    for series in values.values():
+        series[6:8] = np.nan
+    units = {name: entry[0] for name, entry in INPUTS.items()}
+    finite = {}
+    for gap in (1, 2):
+        path = flux_configuration(tmp_path, f"{START}longest_gap: {gap}\n")
+        outputs = run(opened(path), values, units, tuple(INPUTS))
+        finite[gap] = np.flatnonzero(np.isfinite(outputs[EXCHANGE][:, 0])).tolist()
+    assert finite == {1: [4, 5], 2: [4, 5, 8, 9, 10, 11]}
+
+
 def test_production_is_published_as_mass_only_where_days_are_whole(tmp_path: Path) -> None:
     cases: list[tuple[str, dict[str, Any], bool]] = [
         ("light", {}, False),

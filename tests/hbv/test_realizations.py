@@ -19,7 +19,7 @@ from bmi_components.testing import NgenAdapter
 from bmi_components.units import convertible
 
 FOLDER = Path(__file__).resolve().parents[2] / "ngen_realizations"
-REALIZATIONS = sorted(FOLDER.glob("*.json"))
+REALIZATIONS = sorted(FOLDER.glob("dhbv_*.json"))
 CATCHMENTS = ("cat-27", "cat-52", "cat-67")
 WEATHER = "cats-27_52_67-2015_12_01-2015_12_30.nc"
 FIRST_HOUR = 21 * 24

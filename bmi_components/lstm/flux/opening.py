@@ -56,6 +56,8 @@ def open_stepper(settings: FluxLSTMSettings) -> FluxStepper:
     bundle = TrainedModel.load(find_folder(settings.model), KIND)
     model = shared_model(bundle)
     rules = _rules(model)
+    if settings.longest_gap is not None:
+        rules = msgspec.structs.replace(rules, interpolate=settings.longest_gap)
     columns = _columns(bundle, rules, settings)
     names = [column.name for column in columns]
     inputs = input_variables(columns)

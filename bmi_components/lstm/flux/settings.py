@@ -51,9 +51,16 @@ class FluxLSTMSettings(Settings, kw_only=True, frozen=True):
         Literal["nan", "hold"],
         Meta(
             description='What to do on the last day of the window if it is missing: "nan" gives no prediction, "hold" '
-            "takes the inputs of the day before as long as the gap is one that the model's rules interpolate."
+            "takes the inputs of the day before as long as the gap is one that would be interpolated."
         ),
     ] = "nan"
+    longest_gap: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description="Longest gap, days, whose inputs are interpolated once it has ended, in place of the model's "
+            "own rule; a longer one leaves no prediction until it has left the window."
+        ),
+    ] = None
     warm_up: Annotated[
         ForcingSource | None,
         Meta(
