@@ -102,12 +102,16 @@ def _series(dataset: xarray.Dataset, index: int, name: str) -> _Series:
             return None
         return np.asarray(converter(declared, units)(data.values[:, index].astype(np.float64)))
 
+    runoff = values("runoff_rate", "mm d-1")
+    if runoff is None and (depth := values("runoff_depth", "mm")) is not None:  # a rate in m3 s-1
+        begin, end = dataset["time_bounds"].values[0]
+        runoff = depth * (np.timedelta64(1, "D") / (end - begin))
     stores = {symbol: values(symbol, "mm") for symbol in STORES}
     return _Series(
         name=name,
         time=dataset["time"].values,
         rain=values("precipitation", "mm d-1"),
-        runoff=values("runoff_rate", "mm d-1"),
+        runoff=runoff,
         observed=values("observed_runoff", "mm d-1"),
         stores={symbol: store for symbol, store in stores.items() if store is not None},
     )

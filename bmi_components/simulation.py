@@ -28,11 +28,11 @@ import bmi_components
 from bmi_components.component import Component
 from bmi_components.config import convert, parse_time, read_yaml
 from bmi_components.errors import ConfigurationError, ForcingError, UnknownNameError
-from bmi_components.forcing.readers import read_forcing
+from bmi_components.forcing.readers import read_forcing, source_of
 from bmi_components.forcing.series import Forcing
 from bmi_components.forcing.source import ForcingSource
 from bmi_components.output import Column, RunFile
-from bmi_components.units import converter
+from bmi_components.units import converter, convertible
 from bmi_components.variables import CATALOGUE, Variable
 
 __all__ = [
@@ -136,7 +136,7 @@ def read_plan(
     if not isinstance(section, dict):
         raise ConfigurationError(f"{path}: the key 'run' must hold keys and values")
     settings = convert(section, RunSettings, path)
-    source = ForcingSource.of_path(forcing) if forcing is not None else settings.forcing
+    source = source_of(forcing) if forcing is not None else settings.forcing
     if source is None:
         raise ConfigurationError(f"{path}: no forcing; say it under 'run: forcing:' or with --forcing")
     config = settings.config or path
@@ -382,7 +382,8 @@ def water_balance_table(results: Path) -> str:
     """Return a table of the mean water balance of each catchment in a results file, mm per year.
 
     The residual is precipitation minus evapotranspiration, runoff and the gain of storage. Where a component does not
-    publish all its water in one number, what its published stores leave out is in the residual.
+    publish all its water in one number, what its published stores leave out is in the residual. A component that knows
+    neither stores nor evapotranspiration has no balance: precipitation, runoff and their difference are told.
     """
     with netCDF4.Dataset(results) as file:
         steps = file["time_bounds"][:]
@@ -391,15 +392,19 @@ def water_balance_table(results: Path) -> str:
         )
         years = seconds / (365.25 * 86_400.0)
 
-        def mean(symbol: str) -> Array | None:
-            if symbol not in file.variables:
+        def mean(symbol: str, per: str = "1") -> Array | None:
+            units = f"({file[symbol].units}) / ({per})" if symbol in file.variables else ""
+            if not units or not convertible(units, "mm d-1"):
                 return None
-            to_rate = converter(file[symbol].units, "mm d-1")
+            to_rate = converter(units, "mm d-1")
             return np.asarray(
                 to_rate(np.ma.filled(file[symbol][:].astype(np.float64), np.nan).mean(axis=0)) * 365.25
             )
 
         rain, evaporation, runoff = (mean(s) for s in ("precipitation", "evapotranspiration", "runoff_rate"))
+        if runoff is None:  # a rate in m3 s-1
+            runoff = mean("runoff_depth", f"{seconds / len(steps)} s")
+        stored = np.any(file["initial_storage"][:]) or np.any(file["final_storage"][:])
         gain = np.asarray(file["final_storage"][:] - file["initial_storage"][:], dtype=np.float64) / years
         names = [str(name) for name in file["catchment"][:]]
     columns: list[tuple[str, Array]] = [
@@ -407,7 +412,9 @@ def water_balance_table(results: Path) -> str:
         for label, values in (("P", rain), ("ET", evaporation), ("Q", runoff), ("dS", gain))
         if values is not None
     ]
-    if rain is not None and runoff is not None:
+    if rain is not None and runoff is not None and evaporation is None and not stored:
+        columns = [("P", rain), ("Q", runoff), ("P - Q", rain - runoff)]
+    elif rain is not None and runoff is not None:
         lost = evaporation if evaporation is not None else np.zeros_like(rain)
         columns.append(("residual", rain - lost - runoff - gain))
     width = max(9, *(len(name) for name in names))
@@ -452,8 +459,9 @@ def _configured_catchments(values: Mapping[str, Any], path: Path) -> dict[str, d
     listed = values.get("catchments", values.get("towers"))
     if isinstance(listed, list):
         return {str(entry["id"]): entry for entry in listed if isinstance(entry, dict) and "id" in entry}
-    if "catchment_id" in values:
-        return {str(values["catchment_id"]): dict(values)}
+    for key in ("catchment_id", "basin_id"):  # NextGen's files
+        if key in values:
+            return {str(values[key]): dict(values)}
     return {}
 
 
@@ -498,6 +506,8 @@ def _read(
     if source.catchments is None and catchments and (size > 1 or source.kind == "sample"):
         source = msgspec.structs.replace(source, catchments=list(catchments))
     forcing = read_forcing(source, inputs, start=start, end=end)
+    if size == 1 < len(forcing.catchments) and catchments and set(catchments) <= set(forcing.catchments):
+        forcing = forcing.select(catchments)
     if len(forcing.catchments) != size:
         raise ForcingError(
             f"{forcing.source}: it has {len(forcing.catchments)} catchments, the component {size}; "

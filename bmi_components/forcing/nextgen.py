@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from bmi_components.errors import ForcingError
 from bmi_components.forcing.series import Times
-from bmi_components.forcing.table import Table, open_netcdf, read_csv, stack_csv
+from bmi_components.forcing.table import Table, csv_header, open_netcdf, read_csv, stack_csv
 
-__all__ = ["DOCUMENTED_UNITS", "NAMES", "Name", "csv_table", "netcdf_table"]
+__all__ = ["DOCUMENTED_UNITS", "NAMES", "Name", "csv_table", "is_nextgen", "netcdf_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,22 @@ _NANOSECONDS = {
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60_000_000_000),
     **dict.fromkeys(("h", "hour", "hours"), 3_600_000_000_000),
 }
+
+
+def is_nextgen(path: Path) -> bool:
+    """Tell NextGen's forcing by what is inside: csv (the first file of a folder) by its columns, netCDF by its layout.
+
+    Raises
+    ------
+    ForcingError
+        If a netCDF file is absent or damaged.
+    """
+    file = next(iter(sorted(path.glob("*.csv"))), path) if path.is_dir() else path
+    if file.suffix.lower() in (".csv", ""):
+        header = set(csv_header(file))
+        return "catchment" not in header and any(header & set(name.columns) for name in NAMES)
+    with open_netcdf(file) as dataset:
+        return {"ids", "Time"} <= set(dataset.variables)
 
 
 def csv_table(path: Path, catchments: Sequence[str] | None = None) -> Table:

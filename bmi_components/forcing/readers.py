@@ -33,9 +33,26 @@ from bmi_components.forcing.table import CsvFile, Table, csv_header, open_netcdf
 from bmi_components.units import converter, convertible
 from bmi_components.variables import CATALOGUE, Variable
 
-__all__ = ["ForcingSource", "read_forcing"]
+__all__ = ["ForcingSource", "read_forcing", "source_of"]
 
 _SECONDS = {"1 hour": 3_600, "1 day": DAY}
+
+
+def source_of(path: str | Path) -> ForcingSource:
+    """Return the source that a bare path means: by its suffix, and NextGen's files by what is inside.
+
+    Raises
+    ------
+    ConfigurationError
+        If the suffix is none that we read, or a YAML description is wrong.
+    ForcingError
+        If a netCDF file is absent or damaged.
+    """
+    source = ForcingSource.of_path(path)
+    described = Path(path).suffix.lower() in (".yaml", ".yml")
+    if not described and source.path is not None and nextgen.is_nextgen(source.path):
+        return msgspec.structs.replace(source, kind="nextgen")
+    return source
 
 
 def read_forcing(
@@ -72,9 +89,7 @@ def read_forcing(
     UnknownNameError
         If a catchment or a name under ``columns`` does not exist.
     """
-    settings = source if isinstance(source, ForcingSource) else ForcingSource.of_path(source)
-    if settings.kind == "netcdf" and not isinstance(source, ForcingSource) and _is_nextgen(settings.path):
-        settings = msgspec.structs.replace(settings, kind="nextgen")
+    settings = source if isinstance(source, ForcingSource) else source_of(source)
     start, end = start or settings.start, end or settings.end
     derive = settings.potential_evapotranspiration == "oudin" and settings.kind != "sample"
     derived = [v for v in variables if derive and v.symbol == "potential_evapotranspiration"]
@@ -95,14 +110,6 @@ def read_forcing(
     if settings.time_step is not None:
         forcing = forcing.aggregate(_SECONDS[settings.time_step])
     return forcing
-
-
-def _is_nextgen(path: Path | None) -> bool:
-    """Whether a netCDF file has the two variables that mark NextGen's layout."""
-    if path is None:
-        return False
-    with open_netcdf(path) as dataset:
-        return {"ids", "Time"} <= set(dataset.variables)
 
 
 def _generate(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bmi_components.errors import BundleError
+from bmi_components.importers.finding import MODEL_PATH_VARIABLE
 from bmi_components.trained_model import DESCRIPTION_FILE, TrainedModel
 
 __all__ = ["import_deltamg", "import_neuralhydrology", "load_model"]
@@ -40,7 +41,10 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_opti
     if folder.suffix == ".pt" or any(folder.glob("*.pt")):
         return _of_kind(import_deltamg(folder), kind, folder)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: there is no such folder, so no trained model")
+        raise BundleError(
+            f"{folder}: there is no such folder, so no trained model; components also look for {folder.name!r} in the "
+            f"folders of the environment variable {MODEL_PATH_VARIABLE}"
+        )
     raise BundleError(
         f"{folder}: no trained model is here; a bundle holds {DESCRIPTION_FILE} and weights.safetensors, "
         "a δMG model folder config.yaml, normalization_statistics.json and a .pt file, a neuralhydrology run folder "
