@@ -22,7 +22,7 @@ from bmi_components.hbv.physics import FORCINGS, INITIAL_STORE
 from bmi_components.hbv.series import series_kernel
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.program import Call, Program
-from bmi_components.kernels.publishing import accumulate, add_total, publish, total
+from bmi_components.kernels.publishing import accumulate, add_total, copied, publish, total
 from bmi_components.kernels.routing import route_step
 from bmi_components.lstm.stepping import DenseLayer, PackedRecurrent, RecurrentStepping
 from bmi_components.runoff import OutputVariable
@@ -400,13 +400,18 @@ class HostHBVStepper(HBVStepper):
         shared, n = self.shared, self.size
         model = shared.model
         parts = len(model.physics.runoff)
-        # The network and the physics see the same forcing, unless the network wants logarithms.
+        # One catchment's network and physics see the same forcing, unless the network wants logarithms.
         self._logarithmic = [i for i, log in enumerate(model.log_transformed) if log]
-        self._forcing = np.zeros_like(self._lstm.forcing) if self._logarithmic else self._lstm.forcing
+        lstm = self._lstm
+        shared_forcing = n == 1 and not self._logarithmic
+        self._forcing = lstm.forcing if shared_forcing else np.zeros(lstm.forcing.shape, lstm.forcing.dtype)
         self._flat_forcing = self._forcing.reshape(-1)
         self._dynamic = self._scaling[2]
-        self._raw = self._lstm.raw.T
-        self._flat_dynamic = self._dynamic.reshape(n, -1)
+        network: list[Call] = list(lstm.calls)
+        if n > 1:
+            network.append(copied(lstm.raw.T, self._dynamic.reshape(n, -1)))
+        if n > 1 and not self._logarithmic:
+            network.insert(0, copied(self._forcing, lstm.forcing))
 
         values, flows = _address(self._values), _address(self._values[2:])
         count, item = self._dynamic.size, self._values.itemsize
@@ -424,7 +429,7 @@ class HostHBVStepper(HBVStepper):
         kernels = shared.kernels
         publish = (len(self._sources), n, values, _address(self._sources))
         calls: list[Call] = [
-            *self._lstm.calls,
+            *network,
             (kernels.scale, (count, scaling, dynamic)),
             (kernels.physics, (*physics, forcing, _address(self._constants), flows)),
             (kernels.total, (parts, n, flows, values + n * item)),
@@ -491,9 +496,6 @@ class HostHBVStepper(HBVStepper):
             lstm.forcing[:] = self._forcing
             for i in self._logarithmic:
                 lstm.forcing[i] = np.log10(np.sqrt(lstm.forcing[i]) + 0.1)
-        if self.size > 1:
-            lstm.advance()
-            self._flat_dynamic[:] = self._raw
         if outputs is not self._published:
             self._published = outputs
             self._program.change(-1, 5, _address(outputs))

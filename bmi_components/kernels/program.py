@@ -11,7 +11,7 @@ import numpy as np
 
 from bmi_components.kernels.jit import compile_function
 
-__all__ = ["Call", "Program"]
+__all__ = ["Call", "Program", "repeated"]
 
 Call = tuple[Any, tuple[int, ...]]
 """A compiled function and its arguments: counts and addresses, nothing else."""
@@ -51,6 +51,38 @@ done:
   ret void
 }}"""
     return compile_function(ir, "program", [ctypes.c_int64, ctypes.c_void_p])
+
+
+@cache
+def _repeater() -> Any:
+    """Compile a loop over ``function(count, input, output)`` whose addresses move on by a step of bytes."""
+    ir = """
+define void @repeat(i64 %times, ptr %function, i64 %count, i64 %input, i64 %input_step, i64 %output, i64 %output_step) {
+entry:
+  br label %call
+call:
+  %i = phi i64 [ 0, %entry ], [ %i1, %call ]
+  %in = phi i64 [ %input, %entry ], [ %in1, %call ]
+  %out = phi i64 [ %output, %entry ], [ %out1, %call ]
+  call void %function(i64 %count, i64 %in, i64 %out)
+  %in1 = add i64 %in, %input_step
+  %out1 = add i64 %out, %output_step
+  %i1 = add i64 %i, 1
+  %more = icmp slt i64 %i1, %times
+  br i1 %more, label %call, label %done
+done:
+  ret void
+}"""
+    return compile_function(ir, "repeat", [ctypes.c_int64] * 7)
+
+
+def repeated(call: Call, times: int, step: int) -> Call:
+    """Return a call of ``function(count, input, output)`` for rows of memory that lie ``step`` bytes apart."""
+    if times == 1:
+        return call
+    function, (count, inputs, outputs) = call
+    address = ctypes.cast(function, ctypes.c_void_p).value or 0
+    return _repeater(), (times, address, count, inputs, step, outputs, step)
 
 
 class Program:

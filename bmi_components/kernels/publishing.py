@@ -6,9 +6,12 @@ import ctypes
 from functools import cache
 from typing import Any
 
-from bmi_components.kernels.jit import compile_function
+from numpy.typing import NDArray
 
-__all__ = ["accumulate", "add_total", "gather", "publish", "total"]
+from bmi_components.kernels.jit import compile_function
+from bmi_components.kernels.program import Call
+
+__all__ = ["accumulate", "add_total", "copied", "gather", "publish", "total"]
 
 
 @cache
@@ -90,32 +93,95 @@ done:
 
 @cache
 def gather(dtype: str) -> Any:
-    """Return ``run(count, source, values, gathered)`` on addresses.
+    """Return ``run(count, n, source, values, gathered, row_step, step)`` on addresses, steps in elements.
 
-    ``gathered [count]`` become the elements of ``values`` (float64) that ``source [count]`` (int64) names.
+    ``gathered [count, n]``, whose axes have any steps, become the rows of ``values [row, n]`` (float64) that
+    ``source [count]`` (int64) names.
     """
     f = "float" if dtype == "float32" else "double"
     narrow = "fptrunc double %v to float" if dtype == "float32" else "fadd double %v, 0.0"
     ir = f"""
-define void @gather(i64 %count, ptr %source, ptr %values, ptr %out) {{
+define void @gather(i64 %count, i64 %n, ptr %source, ptr %values, ptr %out, i64 %row_step, i64 %step) {{
 entry:
-  br label %one
-one:
-  %a = phi i64 [ 0, %entry ], [ %a1, %one ]
+  br label %row
+row:
+  %a = phi i64 [ 0, %entry ], [ %a1, %row.end ]
   %ip = getelementptr i64, ptr %source, i64 %a
   %i = load i64, ptr %ip
-  %vp = getelementptr double, ptr %values, i64 %i
+  %from = mul i64 %i, %n
+  %to = mul i64 %a, %row_step
+  br label %site
+site:
+  %k = phi i64 [ 0, %row ], [ %k1, %site ]
+  %fk = add i64 %from, %k
+  %vp = getelementptr double, ptr %values, i64 %fk
   %v = load double, ptr %vp
-  %n = {narrow}
-  %op = getelementptr {f}, ptr %out, i64 %a
-  store {f} %n, ptr %op
+  %n1 = {narrow}
+  %ks = mul i64 %k, %step
+  %tk = add i64 %to, %ks
+  %op = getelementptr {f}, ptr %out, i64 %tk
+  store {f} %n1, ptr %op
+  %k1 = add i64 %k, 1
+  %more = icmp slt i64 %k1, %n
+  br i1 %more, label %site, label %row.end
+row.end:
   %a1 = add i64 %a, 1
-  %more = icmp slt i64 %a1, %count
-  br i1 %more, label %one, label %done
+  %again = icmp slt i64 %a1, %count
+  br i1 %again, label %row, label %done
 done:
   ret void
 }}"""
-    return compile_function(ir, "gather", [ctypes.c_int64, *[ctypes.c_void_p] * 3])
+    return compile_function(
+        ir, "gather", [*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 2]
+    )
+
+
+@cache
+def _copier(dtype: str) -> Any:
+    """Return ``run(rows, columns, source, row_step, step, target, row_step, step)`` on addresses, steps in elements."""
+    f = "float" if dtype == "float32" else "double"
+    ir = f"""
+define void @copy(i64 %rows, i64 %columns, ptr %source, i64 %srow, i64 %sstep, ptr %target, i64 %trow, i64 %tstep) {{
+entry:
+  br label %row
+row:
+  %r = phi i64 [ 0, %entry ], [ %r1, %row.end ]
+  %from = mul i64 %r, %srow
+  %to = mul i64 %r, %trow
+  br label %column
+column:
+  %c = phi i64 [ 0, %row ], [ %c1, %column ]
+  %sc = mul i64 %c, %sstep
+  %sf = add i64 %from, %sc
+  %sp = getelementptr {f}, ptr %source, i64 %sf
+  %v = load {f}, ptr %sp
+  %tc = mul i64 %c, %tstep
+  %tf = add i64 %to, %tc
+  %tp = getelementptr {f}, ptr %target, i64 %tf
+  store {f} %v, ptr %tp
+  %c1 = add i64 %c, 1
+  %more = icmp slt i64 %c1, %columns
+  br i1 %more, label %column, label %row.end
+row.end:
+  %r1 = add i64 %r, 1
+  %again = icmp slt i64 %r1, %rows
+  br i1 %again, label %row, label %done
+done:
+  ret void
+}}"""
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    return compile_function(ir, "copy", [count, count, pointer, count, count, pointer, count, count])
+
+
+def copied(source: NDArray[Any], target: NDArray[Any]) -> Call:
+    """Return the call that copies an array ``[row, column]``, not empty, to another of any layout."""
+    if source.shape != target.shape or source.dtype != target.dtype or source.ndim != 2:
+        raise ValueError(f"{source.dtype}{source.shape} cannot be copied to {target.dtype}{target.shape}")
+    steps = [
+        (array.ctypes.data, *(stride // array.itemsize for stride in array.strides))
+        for array in (source, target)
+    ]
+    return _copier(str(source.dtype)), (*source.shape, *steps[0], *steps[1])
 
 
 def _widened(value: str, dtype: str) -> str:

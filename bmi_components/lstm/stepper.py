@@ -15,7 +15,7 @@ from torch import Tensor
 from bmi_components.catchments import Site
 from bmi_components.kernels.compiled import compiled_elementwise
 from bmi_components.kernels.program import Call, Program
-from bmi_components.kernels.publishing import gather, publish, total
+from bmi_components.kernels.publishing import copied, gather, publish
 from bmi_components.lstm.gated import GatedNetwork
 from bmi_components.lstm.memory import Carried, Memory, PackedCell
 from bmi_components.lstm.networks import make_network
@@ -337,7 +337,6 @@ class CompiledStreamflowStepper(StreamflowStepper):
         count, n, dtype = len(self.members), self.size, np.dtype(self.dtype)
         cells = [member.memory.cell for member in self.members]  # type: ignore[attr-defined]
         self._steppings = [cell.stepping for cell in cells]
-        self._columns = [cell.rows.numpy() for cell in cells]
         # Scales, offsets and raw results of the models in a row, so that one kernel makes runoff of them.
         self._block = np.zeros((3 * count, n), dtype)
         self._values = np.zeros((2, n), dtype)
@@ -349,16 +348,16 @@ class CompiledStreamflowStepper(StreamflowStepper):
         )
         combine = compiled_elementwise(_ensemble(heads, clipped), 3 * count, 2, self.dtype)
         self._given = np.zeros(len(self.inputs) * n)
+        self._indices = [np.asarray(cell.rows.numpy(), np.int64) for cell in cells]
         calls: list[Call] = []
-        if n == 1:
-            take, move = gather(self.dtype), total(self.dtype)
-            self._indices = [np.asarray(columns, np.int64) for columns in self._columns]
-            for k, stepping in enumerate(self._steppings):
-                into, raw = stepping.forcing.ctypes.data, stepping.raw.ctypes.data
-                given = (self._indices[k].ctypes.data, self._given.ctypes.data)
-                calls.append((take, (len(self._columns[k]), *given, into)))
-                calls += stepping.calls
-                calls.append((move, (1, 1, raw, self._raw[k:].ctypes.data)))
+        take = gather(self.dtype)
+        for k, stepping in enumerate(self._steppings):
+            into = stepping.forcing
+            steps = [stride // into.itemsize for stride in into.strides]
+            given = (self._indices[k].ctypes.data, self._given.ctypes.data)
+            calls.append((take, (len(into), n, *given, into.ctypes.data, *steps)))
+            calls += stepping.calls
+            calls.append(copied(stepping.raw, self._raw[k : k + 1]))
         calls.append((combine.run, (n, self._block.ctypes.data, self._values.ctypes.data)))
         publishing = (len(self._sources), n, self._values.ctypes.data, self._sources.ctypes.data)
         calls.append((publish(self.dtype), (*publishing, self._factors.ctypes.data, 0)))
@@ -381,14 +380,7 @@ class CompiledStreamflowStepper(StreamflowStepper):
 
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Advance every model in place."""
-        if self.size == 1:
-            self._given[:] = forcings
-        else:
-            rows = forcings.reshape(-1, self.size)
-            for k, stepping in enumerate(self._steppings):
-                stepping.forcing[...] = rows[self._columns[k]]
-                stepping.advance()
-                self._raw[k] = stepping.raw[0]
+        self._given[:] = forcings
         if outputs is not self._published:
             self._published = outputs
             self._program.change(-1, 5, outputs.ctypes.data)

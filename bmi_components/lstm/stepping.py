@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from bmi_components.kernels import Dense, Elementwise
 from bmi_components.kernels.compiled import compiled_elementwise
-from bmi_components.kernels.program import Call, Program
+from bmi_components.kernels.dense import SAMPLES, aligned_zeros
+from bmi_components.kernels.program import Call, Program, repeated
 
 __all__ = ["DenseLayer", "PackedRecurrent", "RecurrentStepping"]
+
+_TOGETHER = 8 * SAMPLES
+"""Catchments that pass through all layers before the next ones do: what is between the layers stays in the cache."""
 
 
 class DenseLayer(NamedTuple):
@@ -62,20 +66,30 @@ _ACTIVATIONS = {"relu": _relu, "tanh": _tanh, "sigmoid": _sigmoid, "softplus": _
 
 
 class _Layer:
-    """A dense layer in both forms: packed for one catchment, a matrix for many."""
+    """A packed dense layer and its activation."""
 
     def __init__(self, weights: NDArray[Any], bias: NDArray[Any] | None, activation: str) -> None:
         self.width: int = weights.shape[0]
         self.dense = Dense(weights)
-        self.matrix = torch.from_numpy(np.ascontiguousarray(weights))
-        self.bias = bias
-        """Bias ``[output]``, or None where it belongs to the catchment."""
-        self.padded_bias = None if bias is None else self.dense.pad(bias)
+        self.bias = None if bias is None else self.dense.pad(bias[None])
+        """Bias ``[1, row]``, or None where it belongs to the catchment."""
         self.activation: Elementwise | None = (
             None
             if activation == "linear"
             else compiled_elementwise(_ACTIVATIONS[activation], 1, 1, str(weights.dtype))
         )
+
+    def calls(
+        self, catchments: int, bias: NDArray[Any] | None, x: NDArray[Any], y: NDArray[Any]
+    ) -> list[Call]:
+        """Return the calls for one catchment or a multiple of `SAMPLES`; ``bias`` where it is theirs."""
+        own = self.bias if bias is None else bias
+        assert own is not None
+        calls = [self.dense.call(catchments, own, x, y)]
+        if self.activation is not None:
+            at = y.ctypes.data
+            calls.append(repeated((self.activation.run, (self.width, at, at)), catchments, y.strides[0]))
+        return calls
 
 
 class PackedRecurrent:
@@ -172,25 +186,22 @@ class PackedRecurrent:
         """Elements that one catchment's output takes: whole blocks of rows."""
         return self.readout[-1].dense.rows
 
-    def bind(self, static: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the biases of the first front layer and of the gates for ``static [catchment, feature]``.
+    def bind(self, static: NDArray[np.float64]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+        """Return the biases of the first front layer, if any, and of the gates for ``static [catchment, feature]``.
 
-        Each is ``[row, catchment]``; a part that sees no static features has one column, and without a front the first
-        has no rows.
+        Each is ``[catchment, row]``; a part that sees no static features has one for all.
         """
-        front = np.zeros((0, 1), self.dtype)
+        front = None
         if self._front_bias is not None and self._front_static is not None:
-            front = _biased(self._front_bias, self._front_static, static, self.dtype)
-        return front, _biased(self._gate_bias, self._gate_static, static, self.dtype)
+            front = self.front[0].dense.pad(_biased(self._front_bias, self._front_static, static))
+        return front, self.gates.dense.pad(_biased(self._gate_bias, self._gate_static, static))
 
 
-def _biased(
-    bias: NDArray[Any], weights: NDArray[Any], static: NDArray[np.float64], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    own = bias[:, None]
+def _biased(bias: NDArray[Any], weights: NDArray[Any], static: NDArray[np.float64]) -> NDArray[np.float64]:
+    own: NDArray[np.float64] = bias[None].astype(np.float64)
     if weights.shape[1]:
-        own = own + weights @ static.T
-    return own.astype(dtype)
+        own = own + static @ weights.T
+    return own
 
 
 class RecurrentStepping:
@@ -211,11 +222,13 @@ class RecurrentStepping:
     forcing : array
         Where the caller puts the step's forcing, ``[forcing, catchment]``, in physical units.
     raw : array
-        Where `advance` leaves the output, ``[output, catchment]``.
+        Where a step leaves the output, ``[output, catchment]``.
     h, c : array
         The memory, ``[padded hidden, catchment]``; a GRU's is in both.
     calls : list
-        The compiled calls of a step of one catchment, for a `Program`.
+        The compiled calls of a step, for a `Program`.
+
+    The arrays are views of memory in which each catchment has its own row.
     """
 
     def __init__(
@@ -223,57 +236,50 @@ class RecurrentStepping:
     ) -> None:
         n, size, dtype = static.shape[0], packed.padded, packed.dtype
         self.packed, self._n = packed, n
-        single = n == 1
+        # Several catchments are computed by fours; those that make up the last four are never looked at.
+        self._rows = rows = 1 if n == 1 else -(-n // SAMPLES) * SAMPLES
 
-        def room(layer: _Layer) -> int:
-            """Elements that a layer writes: the packed form fills whole blocks of rows."""
-            return int(layer.dense.rows if single else layer.width)
-
-        # One block of memory, so that the gates and the cell are rows for one kernel, and the hidden state and what
-        # enters the recurrent layer are one vector for the next: gates | c | h | front's output or forcing.
-        gates = room(packed.gates)
-        entering = room(packed.front[-1]) if packed.front else packed.entering
-        self._memory = np.zeros((6 * size + entering, n), dtype)
-        if gates > 4 * size:
+        # One row of memory per catchment, so that the gates and the cell are rows for one kernel, and the hidden state
+        # and what enters the recurrent layer are one vector for the next: gates | c | h | front's output or forcing.
+        entering = packed.front[-1].dense.rows if packed.front else -(-packed.entering // 16) * 16
+        self._memory = aligned_zeros((rows, 6 * size + entering), dtype)
+        if packed.gates.dense.rows > 4 * size:
             raise AssertionError("the gates' packed rows overlap the cell")
-        self._gates = self._memory[: 4 * size]
-        self.c = self._memory[4 * size : 5 * size]
-        self.h = self._memory[5 * size : 6 * size]
-        z = self._memory[6 * size : 6 * size + packed.entering]
-        hz = self._memory[5 * size : 6 * size + packed.entering]
-        self.forcing = np.zeros((packed.forcings, n), dtype) if packed.front else z
-        last = np.zeros((room(packed.readout[-1]), n), dtype) if output is None else output.reshape(-1, 1)
-        self.raw = last[: packed.outputs]
-        fronts = [np.zeros((room(layer), n), dtype) for layer in packed.front[:-1]]
-        if packed.front:
-            fronts.append(self._memory[6 * size :])
-        reads = [*(np.zeros((room(layer), n), dtype) for layer in packed.readout[:-1]), last]
-        self._between = (fronts, reads)  # the compiled calls know addresses only
+        self.c = self._memory[:n, 4 * size : 5 * size].T
+        self.h = self._memory[:n, 5 * size : 6 * size].T
 
+        def room(layer: _Layer) -> NDArray[Any]:
+            return aligned_zeros((rows, layer.dense.rows), dtype)
+
+        last = room(packed.readout[-1]) if output is None else output.reshape(1, -1)
+        self.raw = last[:n, : packed.outputs].T
+        # The compiled calls know addresses only, so the arrays between the layers are kept here.
+        self._fronts = [room(layer) for layer in packed.front[:-1]]
+        self._reads = [*(room(layer) for layer in packed.readout[:-1]), last]
+        start = aligned_zeros((rows, -(-packed.forcings // 16) * 16), dtype) if packed.front else None
+        self._start = self._memory[:, 6 * size :] if start is None else start
+        self.forcing = self._start[:n, : packed.forcings].T
         self._front_bias, self._gate_bias = self._biases(static)
         self.calls: list[Call] = []
+        for first in range(0, rows, _TOGETHER):
+            self.calls += self._calls(slice(first, min(first + _TOGETHER, rows)))
         self._program: Program | None = None
-        base, item = self._memory.ctypes.data, dtype.itemsize * n
-        self._cell = (size * n, base, base + 4 * size * item)
-        if single:
-            self._fix_calls(fronts, reads, hz)
-        else:
-            self._chain_front = self._chain(packed.front, self.forcing, fronts, self._front_bias)
-            self._chain_out = self._chain(packed.readout, self.h, reads, None)
-            self._tensors = tuple(torch.from_numpy(a) for a in (hz, self._gates))
-            self._gate_tensor = torch.from_numpy(self._gate_bias)
 
-    def _biases(self, static: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _biases(self, static: NDArray[np.float64]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+        """Return the biases of the catchments, with as many rows as the memory or one."""
         front, gates = self.packed.bind(static)
-        if self._n == 1:
-            padded = self.packed.front[0].dense.pad(front.ravel()) if self.packed.front else front.ravel()
-            return padded, self.packed.gates.dense.pad(gates.ravel())
-        return front, gates
+        return None if front is None else self._for_rows(front), self._for_rows(gates)
+
+    def _for_rows(self, bias: NDArray[Any]) -> NDArray[Any]:
+        if len(bias) in (1, self._rows):
+            return bias
+        return np.concatenate([bias, bias[:1].repeat(self._rows - len(bias), 0)])
 
     def rebind(self, static: NDArray[np.float64]) -> None:
         """Change the static features of the catchments; the memory stays."""
         front, gates = self._biases(static)
-        self._front_bias[...] = front
+        if self._front_bias is not None:
+            self._front_bias[...] = front
         self._gate_bias[...] = gates
 
     def reset(self) -> None:
@@ -281,68 +287,32 @@ class RecurrentStepping:
         self.c[...] = 0.0
         self.h[...] = 0.0
 
-    # One catchment: the weights stream through a matrix-vector kernel ------------------------------
+    def _calls(self, some: slice) -> list[Call]:
+        """Return the calls of a step for some of the memory's rows."""
+        packed, size, count = self.packed, self.packed.padded, some.stop - some.start
 
-    def _fix_calls(self, fronts: list[NDArray[Any]], reads: list[NDArray[Any]], hz: NDArray[Any]) -> None:
-        packed = self.packed
-        source = self.forcing
-        for layer, target in zip(packed.front, fronts, strict=True):
-            self._add(layer, self._front_bias if layer.bias is None else layer.padded_bias, source, target)
+        def own(bias: NDArray[Any]) -> NDArray[Any]:
+            return bias if len(bias) == 1 else bias[some]
+
+        memory = self._memory[some]
+        source, calls = self._start[some], []
+        for number, layer in enumerate(packed.front):
+            target = self._fronts[number][some] if number < len(self._fronts) else memory[:, 6 * size :]
+            bias = own(self._front_bias) if number == 0 and self._front_bias is not None else None
+            calls += layer.calls(count, bias, source, target)
             source = target
-        self._add(packed.gates, self._gate_bias, hz, self._memory)
-        self.calls.append((packed.cell.run, self._cell))
-        source = self.h
-        for layer, target in zip(packed.readout, reads, strict=True):
-            self._add(layer, layer.padded_bias, source, target)
-            source = target
-
-    def _add(
-        self, layer: _Layer, bias: NDArray[Any] | None, source: NDArray[Any], target: NDArray[Any]
-    ) -> None:
-        assert bias is not None
-        dense, x, y = layer.dense, source.ctypes.data, target.ctypes.data
-        self.calls.append(
-            (dense.run, (dense.blocks, dense.columns, dense.weights.ctypes.data, bias.ctypes.data, x, y))
-        )
-        if layer.activation is not None:
-            self.calls.append((layer.activation.run, (layer.width, y, y)))
-
-    # Many: a matrix product per layer --------------------------------------------------------------
-
-    def _chain(
-        self,
-        layers: Sequence[_Layer],
-        source: NDArray[Any],
-        targets: Sequence[NDArray[Any]],
-        own_bias: NDArray[Any] | None,
-    ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, _Layer, tuple[int, int, int]]]:
-        chain = []
-        for layer, target in zip(layers, targets, strict=True):
-            bias = own_bias if layer.bias is None else layer.bias[:, None]
-            assert bias is not None
-            out = target[: layer.width]
-            tensors = (torch.from_numpy(bias), torch.from_numpy(source), torch.from_numpy(out))
-            at = out.ctypes.data
-            chain.append((tensors[0], layer.matrix, tensors[1], tensors[2], layer, (out.size, at, at)))
-            source = out
-        return chain
+        calls += packed.gates.calls(count, own(self._gate_bias), memory[:, 5 * size :], memory)
+        at = memory.ctypes.data
+        cell = (size, at, at + 4 * size * memory.itemsize)
+        calls.append(repeated((packed.cell.run, cell), count, memory.strides[0]))
+        source = memory[:, 5 * size : 6 * size]
+        for layer, read in zip(packed.readout, self._reads, strict=True):
+            calls += layer.calls(count, None, source, read[some])
+            source = read[some]
+        return calls
 
     def advance(self) -> None:
         """Advance the memory by the step whose ``forcing`` is there, and leave the output in ``raw``."""
-        if self._n == 1:
-            if self._program is None:
-                self._program = Program(self.calls)
-            self._program.run()
-            return
-        packed = self.packed
-        for bias, matrix, source, target, layer, activation in self._chain_front:
-            torch.addmm(bias, matrix, source, out=target)
-            if layer.activation is not None:
-                layer.activation.run(*activation)
-        hz, gates = self._tensors
-        torch.addmm(self._gate_tensor, packed.gates.matrix, hz, out=gates)
-        packed.cell.run(*self._cell)
-        for bias, matrix, source, target, layer, activation in self._chain_out:
-            torch.addmm(bias, matrix, source, out=target)
-            if layer.activation is not None:
-                layer.activation.run(*activation)
+        if self._program is None:
+            self._program = Program(self.calls)
+        self._program.run()

@@ -13,7 +13,9 @@ from bmi_components.hbv.physics import FORCINGS, VARIANTS, Physics, physics_vari
 from bmi_components.hbv.routing import route, unit_hydrograph
 from bmi_components.hbv.series import initial_stores, simulate_physics, simulate_physics_in_torch
 from bmi_components.kernels import Dense, Elementwise
-from bmi_components.kernels.publishing import publish, total
+from bmi_components.kernels.dense import SAMPLES
+from bmi_components.kernels.program import Program, repeated
+from bmi_components.kernels.publishing import accumulate, copied, gather, publish, total
 from bmi_components.kernels.routing import route_step
 
 
@@ -71,11 +73,58 @@ def test_dense_equals_matrix_vector_product(outputs: int, inputs: int, dtype: ty
     weights, x = rng.normal(size=(outputs, inputs)).astype(dtype), rng.normal(size=inputs).astype(dtype)
     bias = rng.normal(size=outputs).astype(dtype)
     dense = Dense(weights)
-    padded, y = dense.pad(bias), np.empty(dense.rows, dtype)
-    addresses = (a.ctypes.data for a in (dense.weights, padded, x, y))
-    dense.run(dense.blocks, dense.columns, *addresses)
+    padded, y = dense.pad(bias[None]), np.empty((1, dense.rows), dtype)
+    Program([dense.call(1, padded, x[None], y)]).run()
     exact = weights.astype(float) @ x.astype(float) + bias
-    np.testing.assert_allclose(y[:outputs], exact, rtol=0, atol=np.finfo(dtype).eps * 8 * np.sqrt(inputs) * 4)
+    tolerance = np.finfo(dtype).eps * 8 * np.sqrt(inputs) * 4
+    np.testing.assert_allclose(y[0, :outputs], exact, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (48, 256), (130, 7)])
+@pytest.mark.parametrize("samples", [SAMPLES, 3 * SAMPLES])
+@pytest.mark.parametrize("own_bias", [False, True])
+def test_each_of_many_samples_gets_the_bits_it_gets_alone(
+    outputs: int, inputs: int, samples: int, dtype: type, own_bias: bool
+) -> None:
+    rng = np.random.default_rng(outputs)
+    dense = Dense(rng.normal(size=(outputs, inputs)).astype(dtype))
+    bias = dense.pad(rng.normal(size=(samples if own_bias else 1, outputs)))
+    x = rng.normal(size=(samples, inputs + 3)).astype(dtype)[:, 2:-1]  # rows that lie apart
+    together, alone = np.empty((samples, dense.rows + 5), dtype), np.empty((samples, dense.rows), dtype)
+    each = [
+        dense.call(1, bias[k : k + 1] if own_bias else bias, x[k : k + 1], alone[k : k + 1])
+        for k in range(samples)
+    ]
+    Program([dense.call(samples, bias, x, together), *each]).run()
+    np.testing.assert_array_equal(together[:, :outputs], alone[:, :outputs])
+
+
+def test_samples_that_make_no_whole_group_are_refused() -> None:
+    dense, samples = Dense(np.ones((1, 1))), np.zeros((3, 64))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        dense.call(3, samples, samples, samples)
+
+
+def test_calls_are_repeated_and_arrays_copied_by_their_strides() -> None:
+    double = Elementwise(lambda x: (x + x,), 1, 1, "float64")
+    memory, target = np.arange(15.0).reshape(3, 5), np.zeros((3, 3))
+    at = memory.ctypes.data
+    calls = [repeated((double.run, (2, at, at)), 3, memory.strides[0]), copied(memory[:, 1:4].T, target)]
+    Program(calls).run()
+    np.testing.assert_array_equal(memory, [[0, 2, 2, 3, 4], [10, 12, 7, 8, 9], [20, 22, 12, 13, 14]])
+    np.testing.assert_array_equal(target, memory[:, 1:4].T)
+    with pytest.raises(ValueError, match="cannot be copied"):
+        copied(memory, target)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_are_gathered_into_any_layout(dtype: str) -> None:
+    values, source = np.arange(12.0), np.array([2, 0])
+    gathered = np.zeros((3, 2), dtype)
+    addresses = (a.ctypes.data for a in (source, values, gathered))
+    gather(dtype)(2, 3, *addresses, 1, 2)
+    np.testing.assert_array_equal(gathered.T, values.reshape(4, 3)[source])
 
 
 # Series ---------------------------------------------------------------------------------------------------------------
@@ -249,7 +298,8 @@ def test_totals_and_published_values(dtype: str) -> None:
     values = rng.normal(size=(5, 3)).astype(dtype)
     summed, out = np.ones((5, 3)), np.empty((2, 3))
     source, factor = np.array([4, 1]), rng.normal(size=(2, 3))
-    publish(dtype)(5, 2, 3, *(a.ctypes.data for a in (values, summed, source, factor, out)))
+    publish(dtype)(2, 3, *(a.ctypes.data for a in (values, source, factor, out)))
+    accumulate(dtype)(values.size, values.ctypes.data, summed.ctypes.data)
     np.testing.assert_array_equal(out, values[source].astype(float) * factor)
     np.testing.assert_array_equal(summed, 1.0 + values.astype(float))
     result = np.empty(3, dtype)
