@@ -142,9 +142,13 @@ def _runoff_factor(bundle: TrainedModel, site: Site) -> Vector:
 
 
 def _symbol(bundle: TrainedModel, name: str) -> str:
-    """Return what quantity an input is: its symbol in the catalogue or, where that is not known, its own name."""
+    """Return what quantity an input is: its symbol in the catalogue.
+
+    Where that is not known, or where the model reads the same quantity from two products, it is the input's own name.
+    """
     known: Mapping[str, str] = bundle.hyperparameters.get("quantities", {})
-    return known.get(name, name)
+    symbol = known.get(name, name)
+    return name if list(known.values()).count(symbol) > 1 else symbol
 
 
 def _inputs(

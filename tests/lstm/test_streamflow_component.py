@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,16 @@ def test_hourly_calls_of_a_daily_model_add_up_to_its_day(tmp_path: Path) -> None
             component.update_until(86_400.0 * day + 3_600.0 * (hour + 1))
             total += component.get_value_ptr(DEPTH)[0]
     assert total == pytest.approx(days.sum(), rel=1e-5)
+
+
+def test_two_products_of_one_quantity_are_two_inputs(tmp_path: Path) -> None:
+    bundle = make_bundle("lstm", daily=True)
+    quantities = dict.fromkeys(bundle.hyperparameters["quantities"], "precipitation")
+    quantities["tmean(C)"] = "temperature"
+    changed = {**bundle.hyperparameters, "quantities": quantities}
+    replace(bundle, hyperparameters=changed).save(tmp_path / "lstm_0_daily")
+    component = opened(configuration(tmp_path, ["lstm"], daily=True))
+    assert component.get_input_var_names() == ("prcp(mm/day)", CATALOGUE["temperature"].name, "pet(mm/day)")
 
 
 def test_ten_thousand_components_share_their_weights(tmp_path: Path) -> None:
