@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from nextgen_runs import write_nextgen_runs
 from numpy.typing import NDArray
 
 from bmi_components import StreamflowLSTM
@@ -169,49 +168,12 @@ def test_two_timescales_are_neuralhydrologys_evaluation(kind: str, golden: Path,
     )
 
 
-def eight_input_run(source: Path, folder: Path, seed: int) -> None:
-    """A run folder like those of NextGen's ensemble that are not here: eight inputs, random weights."""
-    folder.mkdir()
-    (folder / "train_data").mkdir()
-    config = yaml.safe_load((source / "config.yml").read_text())
-    names = [name for name in SYMBOLS if "surface" in name or "aboveground" in name]
-    config |= {"dynamic_inputs": names, "hidden_size": 16, "seq_length": 336}
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    scaler = yaml.safe_load((source / "train_data" / "train_data_scaler.yml").read_text())
-    typical = {"SPFH": (0.006, 0.004), "DLWRF": (300, 60), "DSWRF": (170, 250), "PRES": (9.5e4, 8e3)}
-    for name in names:
-        center, scale = next((v for k, v in typical.items() if name.startswith(k)), (0.3, 2.0))
-        for key, value in (("xarray_feature_center", center), ("xarray_feature_scale", scale)):
-            scaler[key]["data_vars"].setdefault(name, {"dims": [], "attrs": {}, "data": value})
-    (folder / "train_data" / "train_data_scaler.yml").write_text(yaml.safe_dump(scaler))
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator) * 0.2
-
-    weights = {
-        "lstm.weight_ih_l0": random(64, 10),
-        "lstm.weight_hh_l0": random(64, 16),
-        "lstm.bias_ih_l0": random(64),
-        "lstm.bias_hh_l0": random(64),
-        "head.net.0.weight": random(1, 16),
-        "head.net.0.bias": random(1),
-    }
-    torch.save(weights, folder / "model_epoch007.pt")
-
-
 @pytest.fixture
 def ensemble(shared_data: Path, trained: Path, tmp_path: Path) -> tuple[Path, Path]:
     """NextGen In A Box's configuration as it is, and a folder with six run folders of the names that it gives."""
     sample = shared_data / "nextgen" / "configs" / "lstm_cat-1555522.yml"
     runs = tmp_path / "runs"
-    runs.mkdir()
-    for seed, file in enumerate(yaml.safe_load(sample.read_text())["train_cfg_file"]):
-        name = Path(file).parent.name
-        if "slope_elev_precip_temp" in name:
-            shutil.copytree(trained, runs / name)
-        else:
-            eight_input_run(trained, runs / name, seed)
+    write_nextgen_runs(trained, runs, yaml.safe_load(sample.read_text())["train_cfg_file"])
     return sample, runs
 
 
