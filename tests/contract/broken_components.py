@@ -69,3 +69,19 @@ class AcceptsMissingForcing(LinearReservoir):
             values = self.get_value_ptr(name)
             values[~np.isfinite(values)] = 0.0
         super().update()
+
+
+class SilentStepper(ReservoirStepper):
+    """Does not know its runoff, and does not say that this may be so (Variable.nan_is_data)."""
+
+    def step(self, forcings: Any, time: float, outputs: Any) -> Any:
+        super().step(forcings, time, outputs)
+        outputs[self.size] = np.nan
+        return outputs
+
+
+class OutputIsMissing(LinearReservoir):
+    """NaN where callers expect a number."""
+
+    def open(self, settings: LinearReservoirSettings) -> Stepper:
+        return SilentStepper(settings.residence_time)

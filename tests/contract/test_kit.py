@@ -16,6 +16,7 @@ BROKEN = {
     "SharedStorage": "do not touch each other",
     "ForgetsItsStorage": "goes on bit for bit",
     "AcceptsMissingForcing": "an update with nan",
+    "OutputIsMissing": "is a number after every hour",
 }
 
 

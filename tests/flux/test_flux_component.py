@@ -14,7 +14,7 @@ from flux_bundles import INPUTS, RESOLVED, flux_bundle, flux_configuration
 from synthetic_towers import synthetic_tower
 
 from bmi_components import FluxLSTM
-from bmi_components.errors import BundleError, ConfigurationError, ForcingError
+from bmi_components.errors import BmiComponentsError, BundleError, ConfigurationError, ForcingError
 from bmi_components.lstm.flux.daily import DailyRules, DailyTable, daily_table
 from bmi_components.lstm.flux.models import load_model
 from bmi_components.lstm.flux.windows import windows
@@ -295,6 +295,7 @@ def test_infinite_and_impossible_inputs_are_refused_but_missing_ones_are_data(tm
         ("start_time: 2010-01-01 00:10\ninputs: half_hourly\n", {}, "a multiple of 1800 s"),
         (START, {"daily": {"daylight": "ppfd", "statistics_days": 3}}, "statistics of half-hours"),
         (START + "device: cuda\n", {}, "there is no device 'cuda'"),
+        (START + "dtype: float64\n", {}, "compute in float32"),
         ("warm_up: {kind: csv, path: x.csv}\n", {}, "warm_up: start_time is needed"),
     ],
 )
@@ -302,7 +303,7 @@ def test_what_cannot_work_is_refused_at_the_start(
     tmp_path: Path, extra: str, bundle: dict[str, Any], message: str
 ) -> None:
     path = flux_configuration(tmp_path, extra, **bundle)
-    with pytest.raises((ConfigurationError, Exception), match=message):
+    with pytest.raises(BmiComponentsError, match=message):
         opened(path)
 
 

@@ -15,6 +15,7 @@ class FluxLSTM(Component):
     It predicts each day's net ecosystem exchange from a window of days that ends with it. An update takes a day's
     inputs, or (`FluxLSTMSettings.inputs`) half an hour's or an hour's, of which the component makes days by the rules
     of the model's training; then outputs are those of the latest complete day. They are NaN until the window is full.
+    A model that was trained on one season only predicts all year, but knows nothing of the other.
     """
 
     name = "FluxLSTM"

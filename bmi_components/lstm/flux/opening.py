@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from dataclasses import replace
 from functools import cache
 from typing import Literal
@@ -53,8 +54,14 @@ def open_stepper(settings: FluxLSTMSettings) -> FluxStepper:
         If the model is absent, damaged or of another kind.
     """
     require_device("numpy", settings.device)
+    if settings.dtype != "float32":
+        raise ConfigurationError(
+            f"dtype: flux models compute in float32, as they were trained, not in {settings.dtype}"
+        )
     bundle = TrainedModel.load(find_folder(settings.model), KIND)
     model = shared_model(bundle)
+    if (torch := sys.modules.get("torch")) is not None:  # it came with the model, if the model needs it
+        torch.set_num_threads(settings.threads)
     rules = _rules(model)
     if settings.longest_gap is not None:
         rules = msgspec.structs.replace(rules, interpolate=settings.longest_gap)
@@ -134,16 +141,14 @@ def _position(columns: list[NamedUnits], name: str) -> int:
 
 def _start(settings: FluxLSTMSettings, model: FluxModel) -> np.datetime64:
     """Return the date and time of time 0 at the towers; midnight of an arbitrary day where none is configured."""
-    moment = settings.start_time
-    if moment is None:
+    clock = _clock(settings)
+    if clock is None:
         if DAY_OF_YEAR in model.input_names:
             raise ConfigurationError(
                 "start_time: this model reads the day of the year; say when the run starts"
             )
         return np.datetime64("2000-01-01T00:00:00", "s")
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
-    start = np.datetime64(moment, "s") + np.timedelta64(round(settings.utc_offset * 3600), "s")
+    start = clock + np.timedelta64(round(settings.utc_offset * 3600), "s")
     step = STEPS.get(settings.inputs, 86_400)
     if start.astype(np.int64) % step:
         what = "midnight" if step == 86_400 else f"a multiple of {step} s after midnight"
@@ -152,6 +157,14 @@ def _start(settings: FluxLSTMSettings, model: FluxModel) -> np.datetime64:
             "(utc_offset says how far it is ahead of start_time)"
         )
     return np.datetime64(start)
+
+
+def _clock(settings: FluxLSTMSettings) -> np.datetime64 | None:
+    """Return start_time without a time zone, in UTC if it has one."""
+    moment = settings.start_time
+    if moment is not None and moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    return None if moment is None else np.datetime64(moment, "s")
 
 
 def _published(target: NamedUnits, rules: DailyRules, taken: set[str]) -> Published:
@@ -193,12 +206,12 @@ def _coordinates(
 
 def _warm_up(stepper: FluxStepper, settings: FluxLSTMSettings, ids: list[str]) -> None:
     """Fill the window from a record that ends where the run starts."""
+    start = _clock(settings)
     assert settings.warm_up is not None
-    if settings.start_time is None:
+    if start is None:
         raise ConfigurationError(
             "warm_up: start_time is needed to know which part of the record comes before it"
         )
-    start = np.datetime64(settings.start_time.replace(tzinfo=None), "s")
     record = read_forcing(settings.warm_up, stepper.inputs)
     if len(ids) > 1 or len(record.catchments) > 1:
         record = record.select(ids)

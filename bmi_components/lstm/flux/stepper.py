@@ -160,19 +160,19 @@ class FluxStepper(ArrayStepper):
     def absorb(self, forcings: Array, time: float) -> bool:
         """Take in what was measured from ``time`` on; return whether a day is complete."""
         values = self._conversions(forcings.reshape(-1, self.size))  # [column, tower]
-        date = self._start + np.timedelta64(round(time), "s")
         if self._day_maker is None:
             full = np.full((self._dated.size, self.size), np.nan)
             full[~self._dated] = values
-            self._append(full, date)
+            self._append(full, time)
             return True
         history, position = self.state["history"], self.state["position"]
         per_day = self._day_maker.per_day
-        history[position[0] - per_day] = values.T
-        position[0] += 1
-        if position[0] < per_day:
+        filled = int(position[0])
+        history[filled - per_day] = values.T
+        position[0] = filled + 1
+        if filled + 1 < per_day:
             return False
-        self._append(self._day_maker(history), date)
+        self._append(self._day_maker(history), time)
         history[:-per_day] = history[per_day:]
         history[-per_day:] = np.nan
         position[0] = 0
@@ -190,12 +190,13 @@ class FluxStepper(ArrayStepper):
         if whole_days:
             self.predict()
 
-    def _append(self, day: Array, date: np.datetime64) -> None:
+    def _append(self, day: Array, time: float) -> None:
         """Put a day ``[input, tower]`` at the end of the window, and fill the gap that it ends, if it is short."""
         window = self.state["window"]
         window[:-1] = window[1:]
         window[-1] = np.where(np.isfinite(day[~self._dated]).all(axis=0), day, np.nan).T
         if self._dated.any():
+            date = self._start + np.timedelta64(round(time), "s")
             window[-1][:, self._dated] = day_of_year(date.astype("datetime64[D]").reshape(1))
         complete = self._complete()
         for gap in range(1, self._gap + 1):
