@@ -2,38 +2,102 @@
 
 from __future__ import annotations
 
+import importlib
+import tomllib
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import bmi_components
-from bmi_components.config import load
+from bmi_components.config import Settings, load
 from bmi_components.hbv.settings import DeltaHBVSettings
+from bmi_components.lstm.flux.settings import FluxLSTMSettings
+from bmi_components.lstm.settings import StreamflowLSTMSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the import itself, which is not ours
     from model_metadata.model_setup import FileSystemLoader
     from model_metadata.modelmetadata import ModelMetadata
 
-FOLDER = Path(bmi_components.__file__).parent / "pymt" / "DeltaHBV"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYMT = Path(bmi_components.__file__).parent / "pymt"
+SOME = Path("/models/some")
+BEFORE = "/data/before.nc"
 
 
-def test_the_metadata_pass_pymts_checks() -> None:
-    found = ModelMetadata(str(FOLDER))
-    assert found.api["class"] == "DeltaHBV"
+@dataclass(frozen=True)
+class Case:
+    """What a user gives to ``setup`` of a component, and keys of the configuration that follow from it.
+
+    ``own`` are parameters that are no keys themselves.
+    """
+
+    settings: type[Settings]
+    given: dict[str, str]
+    follows: dict[str, Any]
+    own: frozenset[str] = frozenset()
+
+
+CASES = {
+    "DeltaHBV": Case(
+        DeltaHBVSettings,
+        {"model": str(SOME), "catchments_file": "/data/c.csv", "warm_up_forcing": BEFORE},
+        {"model": SOME, "catchments_file": Path("/data/c.csv"), "warm_up.path": Path(BEFORE)},
+        frozenset({"warm_up_forcing"}),
+    ),
+    "StreamflowLSTM": Case(
+        StreamflowLSTMSettings,
+        {"models": f"{SOME}, /models/other", "catchments_file": "/data/c.csv", "spin_up_forcing": BEFORE},
+        {"models": (SOME, Path("/models/other")), "spin_up.path": Path(BEFORE), "state_mode": "carry"},
+        frozenset({"spin_up_forcing"}),
+    ),
+    "FluxLSTM": Case(
+        FluxLSTMSettings,
+        {"model": str(SOME), "tower": "US-Me2"},
+        {"model": SOME, "missing_day": "nan", "utc_offset": 0.0},
+        frozenset({"tower"}),
+    ),
+}
+
+
+def test_every_component_that_pymt_finds_has_metadata() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    plugins = project["entry-points"]["pymt.plugins"]
+    assert set(plugins) == set(CASES) == {folder.name for folder in PYMT.iterdir() if folder.is_dir()}
+    for name, place in plugins.items():
+        module, _, attribute = place.partition(":")
+        component = getattr(importlib.import_module(module), attribute)
+        assert component is getattr(bmi_components, name)
+        home = Path(importlib.import_module(module).__file__ or "").parent
+        assert (home / component.METADATA).resolve() == PYMT / name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_metadata_pass_pymts_checks(name: str) -> None:
+    found = ModelMetadata(str(PYMT / name))
+    assert found.api["class"] == name
+    assert hasattr(importlib.import_module(found.api["package"]), name)
     assert found.info["version"] == bmi_components.__version__
     assert found.run["config_file"]["path"] == "config.yaml"
 
 
-def test_every_parameter_is_a_key_of_the_configuration() -> None:
-    keys = set(DeltaHBVSettings.__struct_fields__) | {"warm_up_forcing"}
-    assert set(ModelMetadata(str(FOLDER)).parameters) <= keys
+@pytest.mark.parametrize("name", CASES)
+def test_every_parameter_is_a_key_of_the_configuration(name: str) -> None:
+    case = CASES[name]
+    assert set(ModelMetadata(str(PYMT / name)).parameters) <= {*case.settings.__struct_fields__, *case.own}
 
 
-def test_a_run_that_pymt_sets_up_has_a_valid_configuration(tmp_path: Path) -> None:
-    defaults = {name: p["value"]["default"] for name, p in ModelMetadata(str(FOLDER)).parameters.items()}
-    given = {"model": "/models/some", "catchments_file": "/data/c.csv", "warm_up_forcing": "/data/before.nc"}
-    FileSystemLoader(str(FOLDER)).stage_all(str(tmp_path), **(defaults | given))
-    settings = load(tmp_path / "config.yaml", DeltaHBVSettings)
-    assert settings.model == Path("/models/some")
-    assert settings.warm_up is not None
-    assert settings.warm_up.path == Path("/data/before.nc")
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_that_pymt_sets_up_has_a_valid_configuration(name: str, tmp_path: Path) -> None:
+    case, folder = CASES[name], str(PYMT / name)
+    defaults = {key: p["value"]["default"] for key, p in ModelMetadata(folder).parameters.items()}
+    FileSystemLoader(folder).stage_all(str(tmp_path), **(defaults | case.given))
+    settings = load(tmp_path / "config.yaml", case.settings)
+    for key, expected in case.follows.items():
+        found: Any = settings
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert found == expected, key
