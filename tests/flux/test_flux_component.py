@@ -18,6 +18,7 @@ from bmi_components.errors import BmiComponentsError, BundleError, Configuration
 from bmi_components.lstm.flux.daily import DailyRules, DailyTable, daily_table
 from bmi_components.lstm.flux.models import load_model
 from bmi_components.lstm.flux.windows import windows
+from bmi_components.trained_model import NamedUnits, TrainedModel
 from bmi_components.units import converter
 from bmi_components.variables import variable
 
@@ -316,3 +317,35 @@ def test_wrong_bundles_and_towers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rules").mkdir()
     with pytest.raises(BundleError, match="rules for days"):
         opened(flux_configuration(tmp_path / "rules", START, daily={"daylight": "moon"}))
+
+
+def test_dlfms_windows_stepped_day_by_day_give_dlfms_fluxes(shared_data: Path, tmp_path: Path) -> None:
+    golden = np.load(shared_data / "golden" / "lstm" / "dlfm_lstm_forward.npz", allow_pickle=False)
+    names = [f"normalised_{name}" for name in golden["vars"]]  # its inputs are normalised already
+    x = golden["X"].astype(float)  # [window, day, input]: each window is a tower of its own here
+    TrainedModel(
+        kind="flux",
+        hyperparameters={
+            "model": "lstm",
+            "sequence_length": 31,
+            "sizes": {"hidden": 8, "layers": 2, "readout_layer": "first"},
+            "daily": RESOLVED,
+        },
+        inputs=tuple(NamedUnits(name, "1") for name in names),
+        attributes=(),
+        outputs=(NamedUnits("NEE_PI", "umol m-2 s-1"),),
+        normalisation={name: {"mean": 0.0, "std": 1.0} for name in (*names, "NEE_PI")},
+        time_step=86_400.0,
+        provenance={},
+        licence="",
+        weights={name.removeprefix("w/"): golden[name] for name in golden if name.startswith("w/")},
+    ).save(tmp_path / "flux_model")
+    towers = tuple(f"window {i}" for i in range(len(x)))
+    component = opened(flux_configuration(tmp_path, START, towers))
+    for day in range(31):
+        assert np.isnan(component.get_value_ptr(EXCHANGE)).all()
+        for column, name in enumerate(component.get_input_var_names()):
+            component.set_value(name, x[:, day, column])
+        component.update()
+    np.testing.assert_allclose(component.get_value_ptr(EXCHANGE), golden["y"][:, 0], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(component.get_value_ptr(VALID_DAYS), 31.0)
