@@ -249,7 +249,7 @@ class _Run:
                     settings.refuse(f"{units!r}, given for the input {name!r}, are no units of {symbol}")
                 symbol = None
             return units, symbol
-        advice = f'give units={{"{name}": "..."}} (--units "{name}=...")'
+        advice = f'give units={{"{name}": "..."}} (--units "{name}=...", or run_folder: units: in a configuration)'
         if known is None:
             settings.refuse(
                 f"neither the name of the input {name!r} nor the data set {settings.dataset!r} tells its units; "
@@ -269,7 +269,8 @@ class _Run:
         if units is None:
             settings.refuse(
                 f"neither the name of the target {target!r} nor the data set {settings.dataset!r} tells its units; "
-                f'give units={{"{target}": "mm h-1"}} (--units "{target}=mm h-1")'
+                f'give units={{"{target}": "mm h-1"}} (--units "{target}=mm h-1", or run_folder: "
+                "units: in a configuration)"
             )
         if not any(convertible(units, runoff) for runoff in ("mm d-1", "m3 s-1")):
             settings.refuse(
@@ -292,7 +293,7 @@ class _Run:
                 return SECONDS[length]
         return settings.refuse(
             "neither use_frequencies nor the data set nor the target's units tell the length of a step; "
-            "give time_step=3600 (--time-step 3600) for hours"
+            "give time_step=3600 (--time-step 3600, or run_folder: time_step: in a configuration) for hours"
         )
 
     def _provenance(self, settings: RunSettings, target: str, unknown: Sequence[str]) -> dict[str, Any]:
