@@ -249,7 +249,9 @@ class _Run:
                     settings.refuse(f"{units!r}, given for the input {name!r}, are no units of {symbol}")
                 symbol = None
             return units, symbol
-        advice = f'give units={{"{name}": "..."}} (--units "{name}=...", or run_folder: units: in a configuration)'
+        advice = (
+            f'give units={{"{name}": "..."}} (--units "{name}=...", or run_folder: units: in a configuration)'
+        )
         if known is None:
             settings.refuse(
                 f"neither the name of the input {name!r} nor the data set {settings.dataset!r} tells its units; "
@@ -269,7 +271,7 @@ class _Run:
         if units is None:
             settings.refuse(
                 f"neither the name of the target {target!r} nor the data set {settings.dataset!r} tells its units; "
-                f'give units={{"{target}": "mm h-1"}} (--units "{target}=mm h-1", or run_folder: "
+                f'give units={{"{target}": "mm h-1"}} (--units "{target}=mm h-1", or run_folder: '
                 "units: in a configuration)"
             )
         if not any(convertible(units, runoff) for runoff in ("mm d-1", "m3 s-1")):
