@@ -99,7 +99,9 @@ def test_no_module_executes_what_it_reads_or_needs_what_frameworks_pin(module: P
     assert not roots & {"dill", "joblib", "cloudpickle", "pydantic", "pandas"}
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
-            assert node.attr == "UnpicklingError", f"line {node.lineno}: pickle may be refused, never read"
+            # The one reader that names nothing but inert records, see tests/importers.
+            allowed = {"UnpicklingError"} | ({"Unpickler"} if module.name == "restricted_pickle.py" else set())
+            assert node.attr in allowed, f"line {node.lineno}: pickle may be refused, never read"
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             safe = {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only")
             assert safe == "True", f"line {node.lineno}: torch.load without weights_only=True"
