@@ -10,21 +10,14 @@ counts on both sides. Times on the CPU are CPU times, so that other work on the 
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import peers
-from table import Row, duration, print_table, save, size
-from worker import Measured, Worker
-
-HERE = Path(__file__).resolve().parent
-CPU = "CPU, 1 thread"
+from comparing import HERE, Benchmark, Question, Setting, compared, in_turns, run, say, verdict
+from table import Row, duration, size
+from worker import Measured
 
 RECORDED = {"day": 4.07e-3, "physics": 6.4e-6, "train": 24.3, "gradient": 16.0}
 """Seconds of the peers on the machine of the specification, for when they are not installed: a day; a basin-day; a
@@ -34,78 +27,16 @@ CELLS = 60 / 23
 """The bar of a day on the machine of the specification, in LSTM-256 cells in NumPy there."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a part needs to know."""
-
-    quick: bool
-    device: str
-    peer: Path | None
-
-    @property
-    def where(self) -> str:
-        """The device in words."""
-        return CPU if self.device == "cpu" else self.device
-
-    @property
-    def clock(self) -> str:
-        """Which time counts."""
-        return "cpu" if self.device == "cpu" else "wall"
-
-    def ours(self) -> Worker:
-        """Start a process of our side."""
-        return Worker(sys.executable, HERE / "ours.py", device=self.device)
-
-    def theirs(self) -> Worker | None:
-        """Start a process of the peers, if they are installed."""
-        return None if self.peer is None else Worker(self.peer, HERE / "peer.py", device=self.device)
-
-
-def in_turns(
-    setting: Setting, case: str, repeats: int, calls: tuple[int, int], **options: Any
+def both(
+    setting: Setting, case: str, repeats: int, calls: tuple[int, int], **options: object
 ) -> tuple[Measured, Measured | None]:
     """Measure a case on both sides alternately, ``calls`` times a turn; return each side's best turn."""
     options["device"] = setting.device
-    with setting.ours() as ours, setting.theirs() or Nobody() as theirs:
-        mine: list[Measured] = []
-        others: list[Measured] = []
-        for turn in range(repeats):
-            say(f"{case}: turn {turn + 1} of {repeats}")
-            mine.append(ours.measure(case, calls[0], clock=setting.clock, **options))
-            if isinstance(theirs, Worker):
-                others.append(theirs.measure(case, calls[1], clock=setting.clock, **options))
-    best = min(mine, key=lambda m: m.seconds)
-    return best, min(others, key=lambda m: m.seconds) if others else None
-
-
-class Nobody:
-    """Stands for a peer that is not installed."""
-
-    def __enter__(self) -> Nobody:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def compared(
-    what: str, setting: Setting, ours: float, theirs: float | None, peer: str, recorded: float, least: float
-) -> Row:
-    """Return the row of a comparison: seconds per unit of work on both sides, and the smallest ratio that will do."""
-    if theirs is None:
-        reference = f"{duration(recorded)} ({peer}, recorded on another machine)"
-        return Row(what, setting.where, duration(ours), reference, "", f"≥ {least:g}×: peer not installed")
-    ratio = theirs / ours
-    bar = f"≥ {least:g}×: {verdict(ratio >= least)}"
-    return Row(what, setting.where, duration(ours), f"{duration(theirs)} ({peer})", f"{ratio:.1f}×", bar)
-
-
-def verdict(met: bool) -> str:
-    return "met" if met else "missed"
-
-
-def say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
+    with setting.ours() as ours, setting.theirs() as theirs:
+        asked = [Question(ours, case, calls[0], options), Question(theirs, case, calls[1], options)]
+        mine, other = in_turns(setting, asked, repeats)
+    assert mine is not None
+    return mine, other
 
 
 # The parts ------------------------------------------------------------
@@ -114,7 +45,7 @@ def say(text: str) -> None:
 def day(setting: Setting) -> list[Row]:
     """One catchment, one day through BMI."""
     calls = (200, 20) if setting.quick else (1000, 100)
-    ours, theirs = in_turns(setting, "day", 3 if setting.quick else 15, calls)
+    ours, theirs = both(setting, "day", 3 if setting.quick else 15, calls)
     what = "δHBV 1.1p, 16 components, LSTM-256: one catchment, one day through BMI"
     first = compared(what, setting, ours.seconds, theirs and theirs.seconds, "dmg step", RECORDED["day"], 60)
     if setting.device != "cpu":
@@ -141,7 +72,7 @@ def physics(setting: Setting) -> list[Row]:
     rows = []
     for raw, start in ((False, "physical parameters"), (True, "the network's raw output")):
         options = {"catchments": catchments, "days": days, "raw": raw}
-        ours, theirs = in_turns(setting, "physics", 2 if setting.quick else 4, (1, 1), **options)
+        ours, theirs = both(setting, "physics", 2 if setting.quick else 4, (1, 1), **options)
         cells = catchments * days
         what = (
             f"HBV 1.1p from {start} to routed fluxes, {catchments} catchments x {days} d, per catchment-day"
@@ -156,7 +87,7 @@ def gradient(setting: Setting) -> list[Row]:
     catchments, days = (20, 200) if setting.quick else (100, 730)
     repeats = 1 if setting.quick else 3
     options = {"catchments": catchments, "days": days, "gradient": True, "warm_up": days // 2}
-    ours, theirs = in_turns(setting, "physics", repeats, (1, 1), **options)
+    ours, theirs = both(setting, "physics", repeats, (1, 1), **options)
     what = f"HBV 1.1p forward and backward, {catchments} catchments x {days} d"
     return [
         compared(what, setting, ours.seconds, theirs and theirs.seconds, "hydrodl2", RECORDED["gradient"], 20)
@@ -168,7 +99,7 @@ def train(setting: Setting) -> list[Row]:
     catchments, warm_up, scored = (20, 100, 100) if setting.quick else (100, 365, 365)
     repeats = 1 if setting.quick else 3
     options = {"catchments": catchments, "warm_up": warm_up, "scored": scored}
-    ours, theirs = in_turns(setting, "train", repeats, (1, 1), **options)
+    ours, theirs = both(setting, "train", repeats, (1, 1), **options)
     what = f"training step, δHBV 1.1p, LSTM-256, {catchments} catchments x ({warm_up} + {scored}) d, Adadelta"
     seconds = compared(what, setting, ours.seconds, theirs and theirs.seconds, "dmg", RECORDED["train"], 5)
     if setting.device != "cpu":
@@ -258,77 +189,19 @@ def units(setting: Setting) -> list[Row]:
     ]  # fmt: skip
 
 
-PARTS: dict[str, Callable[[Setting], list[Row]]] = {
-    part.__name__: part for part in (day, physics, gradient, train, instances, importing, units)
-}
-ON_DEVICES = ("day", "physics", "gradient", "train", "units")
-
-
-def measure(names: list[str], setting: Setting, rows: list[Row]) -> None:
-    """Run parts, adding their rows."""
-    for name in names:
-        say(f"{name} on {setting.where}")
-        rows += PARTS[name](setting)
-
-
-def has_gpu() -> bool:
-    """Ask a process of its own, so that this one need not load PyTorch."""
-    code = "import torch; print(torch.cuda.is_available())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return done.stdout.strip() == "True"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer repetitions")
-    parser.add_argument("--peers", nargs="?", type=Path, const=peers.default_folder(), metavar="FOLDER",
-                        help=f"make the peers' environment if absent (in {peers.default_folder()})")  # fmt: skip
-    parser.add_argument("--only", default="", metavar="A,B", help=f"parts, of {', '.join(PARTS)}")
-    parser.add_argument(
-        "--output", type=Path, help="where to record; whole runs go to benchmarks/results/hbv.json"
-    )
-    arguments = parser.parse_args()
-    names = [name.strip() for name in arguments.only.split(",") if name.strip()] or list(PARTS)
-    if unknown := sorted(set(names) - set(PARTS)):
-        parser.error(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-
-    peer = peers.create(arguments.peers) if arguments.peers else peers.interpreter(peers.default_folder())
-    if peer is None:
-        say("the peers are not installed (--peers installs them): their figures are the recorded ones")
-    load = [os.getloadavg()[0]]
-    rows: list[Row] = []
-    problem = ""
-    try:
-        measure(names, Setting(arguments.quick, "cpu", peer), rows)
-        if has_gpu():
-            measure([n for n in names if n in ON_DEVICES], Setting(arguments.quick, "cuda", peer), rows)
-        else:
-            rows.append(Row("the same on a GPU, and 180,000 units x 365 d", "GPU", "no GPU was lent"))
-    except KeyboardInterrupt:
-        problem = "interrupted"
-    except RuntimeError as error:
-        problem = str(error)
-    load.append(os.getloadavg()[0])
-
-    print_table(rows)
-    if problem:
-        sys.exit(f"{problem}: the table holds what was finished, and nothing is recorded")
-    output = arguments.output
-    if output is None and not arguments.quick and set(names) == set(PARTS):
-        output = HERE / "results" / "hbv.json"
-    if output is not None:
-        note = (
-            "One thread a side, asked in turns, the best turn of each; times on the CPU are CPU times, random weights. "
-            f"Load averages of the machine before and after: {load[0]:.1f} and {load[1]:.1f}."
-        )
-        save(output, "δHBV", rows, note)
-        print(f"recorded in {os.path.relpath(output)}")
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    run(
+        Benchmark(
+            name="hbv",
+            title="δHBV",
+            parts={
+                part.__name__: part for part in (day, physics, gradient, train, instances, importing, units)
+            },
+            environment=peers.HBV,
+            note="One thread a side, asked in turns, the best turn of each; times on the CPU are CPU times, "
+            "random weights.",
+            on_devices=("day", "physics", "gradient", "train", "units"),
+            without_gpu="the same on a GPU, and 180,000 units x 365 d",
+        ),
+        __doc__,
+    )

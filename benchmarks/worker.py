@@ -68,19 +68,24 @@ def serve(cases: Mapping[str, Case]) -> None:
 
 
 class Worker:
-    """A process that serves cases; use it in a ``with`` statement."""
+    """A process that serves cases; use it in a ``with`` statement.
 
-    def __init__(self, python: str | Path, script: Path, threads: int = 1, device: str = "cpu") -> None:
+    A peer's interpreter (``python``) sees its own packages only; ours, by default, sees this checkout first.
+    """
+
+    def __init__(
+        self, script: Path, python: str | Path | None = None, threads: int = 1, device: str = "cpu"
+    ) -> None:
         environment = os.environ | {
             "NGEN_SILENT": "1",
             "PYTHONWARNINGS": "ignore",
-            "PYTHONPATH": str(script.resolve().parents[1]) if script.stem == "ours" else "",
+            "PYTHONPATH": str(script.resolve().parents[1]) if python is None else "",
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
         }
         if device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         self._process = subprocess.Popen(
-            [str(python), str(script)],
+            [str(python or sys.executable), str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

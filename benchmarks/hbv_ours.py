@@ -1,24 +1,18 @@
-"""Our side: the same work as ``peer.py`` through this package's public classes, and what only we can be asked."""
+"""Our side: the same work as ``hbv_peer.py`` through this package's public classes, and what only we can be asked."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-import tempfile
-import tracemalloc
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from instances import opening
 from numpy.typing import NDArray
+from scratch import scratch, write
 from torch import Tensor
-from worker import resident_kilobytes, serve
+from worker import serve
 
 from bmi_components.hbv.component import DeltaHBV as DeltaHBVComponent
 from bmi_components.hbv.model import DeltaHBV
@@ -78,23 +72,6 @@ def tensor(array: NDArray[Any], device: str) -> Tensor:
 def settle(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
-
-
-@cache
-def scratch() -> Path:
-    """Return a folder that lasts as long as the process."""
-    folder = tempfile.TemporaryDirectory(prefix="bmi_components_benchmark_")
-    _kept.append(folder)
-    return Path(folder.name)
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
-
-
-def write(name: str, settings: Mapping[str, Any]) -> str:
-    path = scratch() / name
-    path.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
-    return str(path)
 
 
 def settings_1_1p(bundle: Path, number: int = 0) -> dict[str, Any]:
@@ -242,14 +219,6 @@ def units(count: int, days: int, device: str, chunk: int = 30) -> Callable[[], N
 # Many components ------------------------------------------------------------
 
 
-def held_kilobytes() -> float:
-    """Return the resident memory without what is free but kept by the C library for the next allocation."""
-    gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
-    return resident_kilobytes()
-
-
 def instances(model: str, count: int, stepped: int, long_run: int) -> Callable[[], dict[str, float]]:
     """Open ``count`` components on one bundle, each with a file of its own, and step ``stepped`` of them.
 
@@ -269,42 +238,7 @@ def instances(model: str, count: int, stepped: int, long_run: int) -> Callable[[
             component.set_value(name, np.array([INPUTS.get(name, 1.0)]))
         return component
 
-    def call() -> dict[str, float]:
-        start = process_time()
-        first = opened(files[0])
-        first.update()
-        found = {"first_seconds": process_time() - start}
-        before, start = held_kilobytes(), process_time()
-        components = [opened(file) for file in files[1:]]
-        found["seconds_each"] = (process_time() - start) / (count - 1)
-        found["kilobytes_each"] = (held_kilobytes() - before) / (count - 1)
-
-        before, start = held_kilobytes(), process_time()
-        for component in components[:stepped]:
-            component.update()
-        found["first_step_seconds"] = (process_time() - start) / stepped
-        found["stepping_kilobytes_each"] = (held_kilobytes() - before) / stepped
-        before = held_kilobytes()
-        for _ in range(4):
-            for component in components[:stepped]:
-                component.update()
-        found["growth_of_all_kilobytes"] = held_kilobytes() - before
-        before = held_kilobytes()
-        for _ in range(long_run):
-            first.update()
-        found["growth_of_one_kilobytes"] = held_kilobytes() - before
-
-        # Python's own account of it, of a few more (it slows everything down, so it comes last).
-        tracemalloc.start()
-        more = [opened(file) for file in files[:200]]
-        for component in more[: min(stepped, 50)]:
-            component.update()
-        traced = tracemalloc.get_traced_memory()[0]
-        tracemalloc.stop()
-        found["traced_kilobytes_each"] = traced / 1024 / len(more)
-        return found
-
-    return call
+    return opening(opened, files, stepped, long_run)
 
 
 INPUTS = {
