@@ -88,11 +88,17 @@ class StreamflowLSTMSettings(Settings, kw_only=True, frozen=True):
     ] = None
     negative_runoff: Annotated[
         Literal["zero", "keep"],
-        Meta(description="What becomes of runoff below zero, which a network may predict, in each model."),
+        Meta(
+            description='What becomes of runoff below zero, which a network may predict: "zero" cuts it off in each '
+            'model, "keep" leaves it.'
+        ),
     ] = "zero"
     runoff_units: Annotated[
         Literal["mm d-1", "m h-1", "m3 s-1"],
-        Meta(description="Units of the runoff rate; NextGen's LSTM realizations expect m3 s-1."),
+        Meta(
+            description="Units of the runoff rate; NextGen's LSTM has m3 s-1. The spread and the daily runoff are in "
+            "mm d-1 whatever is chosen here."
+        ),
     ] = "mm d-1"
 
 
