@@ -118,22 +118,64 @@ def hbv_variants() -> str:
 def hbv_outputs() -> str:
     """Return what DeltaHBV publishes, by Standard Name, and the symbols by which files name it."""
     from bmi_components.hbv.opening import _STORES_AND_FLUXES
-    from bmi_components.variables import CATALOGUE
 
     published = ("runoff_depth", "runoff_rate", "streamflow", *_STORES_AND_FLUXES, "lateral_exchange")
-    rows = [
-        [f"`{entry.name}`", entry.units, entry.description, f"`{symbol}`"]
-        for symbol in published
-        for entry in (CATALOGUE[symbol],)
-    ]
+    return outputs(published)
+
+
+def outputs(symbols: Iterable[str]) -> str:
+    """Return a table of variables by their symbols."""
+    from bmi_components.variables import CATALOGUE
+
+    entries = [(symbol, CATALOGUE[symbol]) for symbol in symbols]
+    rows = [[f"`{v.name}`", v.units, v.description, f"`{symbol}`"] for symbol, v in entries]
     return table(["name", "units", "what it is", "symbol"], rows)
 
 
+def streamflow_outputs() -> str:
+    """Return what StreamflowLSTM publishes."""
+    return outputs(("runoff_depth", "runoff_rate", "streamflow", "runoff_spread", "daily_runoff_rate"))
+
+
+def not_stepped() -> str:
+    """Return the neuralhydrology models that cannot be run one step at a time, and why."""
+    from bmi_components.importers.neuralhydrology_settings import NOT_STEPPED
+
+    reasons: dict[str, list[str]] = {}
+    for model, reason in NOT_STEPPED.items():
+        reasons.setdefault(reason, []).append(f"`{model}`")
+    return table(["model", "why"], [[", ".join(models), reason] for reason, models in reasons.items()])
+
+
+def simple_hydrology_parameters() -> str:
+    """Return the parameters that the network of a hybrid model sets, with their ranges."""
+    from bmi_components.lstm.simple_hydrology import PARAMETER_RANGES
+
+    rows = [
+        [name.replace("_", " "), f"{number(low)} to {number(high)}"]
+        for name, (low, high) in PARAMETER_RANGES.items()
+    ]
+    return table(["parameter", "range"], rows)
+
+
+def shared_parts() -> tuple[type[Any], ...]:
+    """Return the parts of settings that several components have, which are described once."""
+    from bmi_components.catchments import Catchment
+    from bmi_components.forcing.source import ForcingSource
+
+    return Catchment, ForcingSource
+
+
 def settings(kind: type[Any], heading: str) -> str:
-    """Return the keys of a settings class, then those of every part that it is made of, from the schema."""
+    """Return the keys of a settings class, then those of every part that it is made of, from the schema.
+
+    Parts that components share are described in a section of their own, see `shared_sections`.
+    """
     from bmi_components.config import describe
 
-    waiting, done, sections = [kind], set(), []
+    waiting: list[Any] = [kind]
+    done: set[Any] = set(shared_parts()) - {kind}
+    sections = []
     while waiting:
         part = waiting.pop(0)
         if part in done:
@@ -184,8 +226,20 @@ def configuration() -> str:
     return settings(DeltaHBVSettings, "###")
 
 
+def streamflow_configuration() -> str:
+    """Return the keys of StreamflowLSTM's own configuration file."""
+    from bmi_components.lstm.settings import StreamflowLSTMSettings
+
+    return settings(StreamflowLSTMSettings, "###")
+
+
+def shared_sections() -> str:
+    """Return the keys of the parts that several components have."""
+    return "\n\n".join(f"### {part.__name__}\n\n{settings(part, '###')}" for part in shared_parts())
+
+
 def run_section() -> str:
-    """Return the keys of the section ``run``, with those of the forcing and of the output."""
+    """Return the keys of the section ``run``, with those of the output."""
     from bmi_components.simulation import RunSettings
 
     return settings(RunSettings, "###")
@@ -240,9 +294,14 @@ GENERATED: dict[str, Callable[[], str]] = {
         hbv_variants,
         hbv_hyperparameters,
         hbv_outputs,
+        not_stepped,
         public_names,
         recipe,
         run_section,
+        shared_sections,
+        simple_hydrology_parameters,
+        streamflow_configuration,
+        streamflow_outputs,
         variables,
     )
 }
