@@ -1,4 +1,4 @@
-"""The command line: ``bmi-components run | train | evaluate | import | flux``, one module per subcommand."""
+"""The command line: ``bmi-components run | train | evaluate | import | flux | nextgen``, one module per subcommand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from bmi_components.errors import BmiComponentsError
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = {"run": "run", "train": "train", "evaluate": "evaluate", "import": "import_", "flux": "flux"}
+_SUBCOMMANDS = {
+    "run": "run",
+    "train": "train",
+    "evaluate": "evaluate",
+    "import": "import_",
+    "flux": "flux",
+    "nextgen": "nextgen",
+}
 """Subcommand and the module of this package that adds it; none of them loads a framework before it runs."""
 
 

@@ -1,0 +1,408 @@
+"""A realization and one configuration per catchment, written when everything that ngen will ask for is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import chdir, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from bmi_components.component import Component
+from bmi_components.config import parse_time, read_yaml
+from bmi_components.errors import BmiComponentsError, ConfigurationError, ForcingError, UnitsError
+from bmi_components.forcing.nextgen import NAMES
+from bmi_components.importers import load_model
+from bmi_components.nextgen.attributes import attributes_of, parse_sources, read_attributes
+from bmi_components.nextgen.forcing import (
+    FrameworkForcing,
+    csv_of,
+    open_forcing,
+    precipitation_units,
+)
+from bmi_components.nextgen.hydrofabric import Divide, is_geopackage, read_divides
+from bmi_components.nextgen.realization import (
+    CSV,
+    NETCDF,
+    ForcingParams,
+    read_realization,
+)
+from bmi_components.nextgen.stepping import FormulationRun
+from bmi_components.nextgen.verify import verify
+from bmi_components.trained_model import TrainedModel
+from bmi_components.units import convertible
+
+__all__ = ["Made", "Request", "configure_realization"]
+
+FILE_PATTERN = ".*{{id}}([^0-9].*)?[.]csv"
+"""A catchment's csv file by its name: cat-2 is not cat-27."""
+OUTPUTS = {
+    "hbv": ("runoff_depth", "evapotranspiration", "snow_water_equivalent", "soil_moisture"),
+    "lstm": ("runoff_depth", "runoff_rate", "runoff_spread"),
+}
+"""What goes into the csv files, by symbol, where the component publishes it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a realization is to be made of; see ``bmi-components nextgen configure --help``."""
+
+    hydrofabric: Path
+    models: tuple[Path, ...]
+    forcing: Path
+    output: Path
+    attributes: Path | None = None
+    attribute_columns: tuple[str, ...] = ()
+    catchments: Sequence[str] | None = None
+    start: str | None = None
+    end: str | None = None
+    evapotranspiration: str | None = None
+    climatology: Path | None = None
+    precipitation_units: str | None = None
+    mass_balance: bool = True
+
+
+@dataclass(frozen=True)
+class Made:
+    """What has been written."""
+
+    realization: Path
+    catchments: int
+    warnings: tuple[str, ...]
+    command: str
+
+
+def configure_realization(request: Request) -> Made:
+    """Write a realization and its configurations: all of it, checked, or nothing.
+
+    Raises
+    ------
+    BmiComponentsError
+        Whatever is missing or does not fit: catchments, attributes, forcing, units.
+    """
+    target = request.output.absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigurationError(f"{target}: something is already there; choose another folder")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        made = _Maker(request, temporary, target).make()
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)
+    except OSError as error:
+        raise ConfigurationError(f"{target}: it cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return made
+
+
+class _Maker:
+    """Makes one realization in a folder that gets its name later."""
+
+    def __init__(self, request: Request, folder: Path, target: Path) -> None:
+        self.request, self.folder, self.target = request, folder, target
+        self.warnings: list[str] = []
+
+    def make(self) -> Made:
+        request = self.request
+        divides = read_divides(request.hydrofabric, request.catchments)
+        models = [load_model(path) for path in request.models]
+        kind = _kind(models, request.models)
+        self.check_divides(divides)
+        attributes = self.attributes(divides, models)
+        start, end = (None if d is None else _date(d) for d in (request.start, request.end))
+        with open_forcing(_forcing_params(request.forcing), tuple(divides), start, end) as forcing:
+            period = forcing.period
+            units = self.precipitation_units(forcing)
+        path = self.forcing_path(units, tuple(divides))
+        text = self.settings(kind, models, period[0])
+        config_folder = self.folder / "config" / "cat_config" / kind
+        config_folder.mkdir(parents=True)
+        for name, divide in divides.items():
+            (config_folder / f"{name}.yml").write_text(
+                text + _catchment_text(divide, attributes[name]), encoding="utf-8"
+            )
+        init_config = f"./config/cat_config/{kind}/{{{{id}}}}.yml"
+        content = self.realization(kind, init_config, config_folder, path, period, tuple(divides))
+        file = self.folder / "realization.json"
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self.check(file, divides)
+        return Made(
+            realization=_shown(self.target / "realization.json"),
+            catchments=len(divides),
+            warnings=tuple(dict.fromkeys(self.warnings)),
+            command=self.command(tuple(divides)),
+        )
+
+    # ---------------------------------------------------------------- what goes in
+
+    def check_divides(self, divides: Mapping[str, Divide]) -> None:
+        where = self.request.hydrofabric
+        for name, divide in divides.items():
+            if divide.area_km2 is None or not divide.area_km2 > 0.0:
+                raise ConfigurationError(
+                    f"{where}: {name} has no areasqkm; ngen needs it to make flow of depth"
+                )
+            if divide.nexus is None:
+                raise ConfigurationError(f"{where}: {name} has no toid, the nexus into which its water goes")
+
+    def attributes(
+        self, divides: Mapping[str, Divide], models: Sequence[TrainedModel]
+    ) -> dict[str, dict[str, float]]:
+        request = self.request
+        table: Mapping[str, Mapping[str, float]] = {}
+        where = str(request.attributes or request.hydrofabric)
+        if request.attributes is not None:
+            table = read_attributes(request.attributes)
+        elif is_geopackage(request.hydrofabric):
+            try:
+                table = read_attributes(request.hydrofabric)
+            except ConfigurationError:
+                table = {}  # not every hydrofabric has attributes; what is missing is said below
+        sources = parse_sources(request.attribute_columns)
+        known = {attribute.name for model in models for attribute in model.attributes}
+        for name in sources:
+            if name not in known:
+                raise ConfigurationError(
+                    f"--attribute {name}: the model has no such attribute; it has {', '.join(sorted(known))}"
+                )
+        return {
+            name: attributes_of(name, models, table, divide.properties, sources, where)
+            for name, divide in divides.items()
+        }
+
+    def precipitation_units(self, forcing: FrameworkForcing) -> str | None:
+        """Return the units that the forcing's precip_rate lacks; None if it lacks none."""
+        column = forcing.column("precip_rate")
+        if column is None or forcing.table.units[column]:
+            return None
+        found = self.request.precipitation_units or precipitation_units(forcing, column)
+        if found is None:
+            raise UnitsError(
+                f"{forcing.table.source}: {column} declares no units, and files of this kind hold mm s-1 or m s-1; say "
+                "which with --precipitation-units"
+            )
+        if not convertible(found, "mm s-1"):
+            raise UnitsError(f"--precipitation-units {found!r} do not convert to mm s-1")
+        return None if found == "mm s-1" else found
+
+    def forcing_path(self, units: str | None, catchments: tuple[str, ...]) -> str:
+        """Return where the realization finds the forcing: as it is, or a copy that declares its units."""
+        source = self.request.forcing.resolve()
+        if units is None:
+            return str(source)
+        folder = self.folder / "forcings"
+        folder.mkdir()
+        if source.is_dir():
+            for name in catchments:
+                file = csv_of(source, _forcing_params(source), name)
+                _declare_in_csv(file, folder / file.name, units)
+            self.warnings.append(
+                f"precip_rate of {source.name} declares no units and is in {units}, which ngen would take for mm s-1: "
+                "a copy that says so is in forcings/"
+            )
+            return "./forcings"
+        shutil.copyfile(source, folder / source.name)
+        with closing(netCDF4.Dataset(folder / source.name, "a")) as copy:
+            copy["precip_rate"].units = units
+        self.warnings.append(
+            f"precip_rate of {source.name} declares no units and is in {units}, which ngen would take for mm s-1: a "
+            f"copy that says so is forcings/{source.name}"
+        )
+        return f"./forcings/{source.name}"
+
+    # ---------------------------------------------------------------- what comes out
+
+    def settings(self, kind: str, models: Sequence[TrainedModel], start: np.datetime64) -> str:
+        """Return what the configurations of all catchments have in common."""
+        request = self.request
+        folders = [str(path.resolve()) for path in request.models]
+        lines = ["# Made by bmi-components nextgen configure."]
+        if kind == "hbv":
+            lines.append(f"model: {json.dumps(folders[0])}")
+            lines.append(f"potential_evapotranspiration: {request.evapotranspiration or 'penman_monteith'}")
+        else:
+            lines.append(f"models: {json.dumps(folders)}")
+        lines += ["inputs: nextgen", "partial_step: estimate"]
+        lines.append(f"start_time: {str(start).replace('T', ' ')}")
+        if request.climatology is not None:
+            if kind != "hbv":
+                raise ConfigurationError("--climatology is for δHBV 1.x alone")
+            lines.append(f"climatology: {json.dumps(read_yaml(request.climatology))}")
+        return "\n".join(lines) + "\n"
+
+    def realization(
+        self,
+        kind: str,
+        init_config: str,
+        configs: Path,
+        forcing: str,
+        period: tuple[np.datetime64, np.datetime64],
+        catchments: tuple[str, ...],
+    ) -> dict[str, Any]:
+        """Return the realization's content, which names a source for every input of the component."""
+        component = _component(kind)
+        component.initialize(str(configs / f"{catchments[0]}.yml"))
+        params_of_forcing = _forcing_params(Path(forcing))
+        with chdir(self.folder), open_forcing(params_of_forcing, catchments, *period) as opened:
+            names = {
+                variable.name: _source_of(variable.name, variable.symbol, variable.units, opened)
+                for variable in (component.variables[name] for name in component.get_input_var_names())
+            }
+        published = {component.variables[n].symbol: n for n in component.get_output_var_names()}
+        outputs = [symbol for symbol in OUTPUTS[kind] if symbol in published]
+        params: dict[str, Any] = {
+            "name": "bmi_python",
+            "python_type": f"bmi_components.{type(component).__name__}",
+            "model_type_name": type(component).__name__,
+            "init_config": init_config,
+            "allow_exceed_end_time": True,
+            "main_output_variable": published["runoff_depth"],
+            "cache_input_variable_metadata": True,
+            "variables_names_map": names,
+            "output_variables": [published[symbol] for symbol in outputs],
+            "output_header_fields": outputs,
+        }
+        if self.request.mass_balance and kind == "hbv":
+            params["mass_balance"] = {"tolerance": 1e-5, "check": True, "fatal": False, "frequency": 1}
+        provider = {"path": forcing, "provider": NETCDF}
+        if self.request.forcing.is_dir():
+            provider = {"path": forcing, "provider": CSV, "file_pattern": FILE_PATTERN}
+        start, end = (str(time).replace("T", " ") for time in period)
+        return {
+            "global": {"formulations": [{"name": "bmi_python", "params": params}], "forcing": provider},
+            "time": {"start_time": start, "end_time": end, "output_interval": 3600},
+            "output_root": "./outputs",
+            # ngen passes this over.
+            "bmi_components": {
+                "hydrofabric": str(self.request.hydrofabric.resolve()),
+                "catchments": list(catchments),
+            },
+        }
+
+    def check(self, file: Path, divides: Mapping[str, Divide]) -> None:
+        """Open the whole formulation as a run would, and stop at the first error."""
+        realization = read_realization(file)
+        formulation, forcing_params = realization.of(next(iter(divides)))
+        names = tuple(divides)
+        scratch = self.folder / "scratch"
+        with (
+            chdir(self.folder),
+            open_forcing(forcing_params, names, realization.start, realization.last) as forcing,
+        ):
+            run = FormulationRun(formulation, names, divides, forcing, scratch)
+            for finding in verify(run, realization):
+                if finding.level == "error":
+                    raise BmiComponentsError(finding.message)
+                self.warnings.append(finding.message)
+            run.finalize()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def command(self, catchments: tuple[str, ...]) -> str:
+        """Return how ngen is started."""
+        fabric = self.request.hydrofabric.resolve()
+        nexuses = fabric if is_geopackage(fabric) else fabric.with_name("nexus_data.geojson")
+        chosen = "all" if self.request.catchments is None else ",".join(catchments)
+        return f"cd {_shown(self.target)} && ngen {fabric} '{chosen}' {nexuses} 'all' realization.json"
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as it is shorter to read."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def _forcing_params(path: Path) -> ForcingParams:
+    if not path.is_dir() and path.suffix.lower() == ".csv":
+        raise ConfigurationError(f"--forcing {path}: give the folder of the csv files, one per catchment")
+    return ForcingParams(
+        path=str(path),
+        provider=CSV if path.is_dir() else NETCDF,
+        file_pattern=FILE_PATTERN if path.is_dir() else None,
+        place="--forcing",
+    )
+
+
+def _declare_in_csv(source: Path, target: Path, units: str) -> None:
+    """Copy a csv file with the unit of precip_rate in its header."""
+    with open(source, encoding="utf-8") as file, open(target, "w", encoding="utf-8") as out:
+        header = file.readline()
+        out.write(re.sub(r"\bprecip_rate\b", f"precip_rate ({units})", header, count=1))
+        shutil.copyfileobj(file, out)
+
+
+def _catchment_text(divide: Divide, attributes: Mapping[str, float]) -> str:
+    """Return what is a catchment's own in its configuration, JSON as YAML."""
+    lines = ["catchments:", f"  - id: {json.dumps(divide.id)}", f"    area_km2: {divide.area_km2!r}"]
+    if divide.latitude is not None and divide.longitude is not None:
+        lines += [f"    latitude: {divide.latitude!r}", f"    longitude: {divide.longitude!r}"]
+    lines.append("    attributes:" if attributes else "    attributes: {}")
+    lines += [f"      {json.dumps(name)}: {value!r}" for name, value in attributes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _kind(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
+    """Return which component the models are for."""
+    from bmi_components.lstm.networks import KINDS
+
+    kinds = {"hbv" if model.kind == "hbv" else "lstm" if model.kind in KINDS else "" for model in models}
+    if "" in kinds:
+        wrong = next(f for f, m in zip(folders, models, strict=True) if m.kind not in (*KINDS, "hbv"))
+        raise ConfigurationError(
+            f"{wrong}: this holds no model of catchments; DeltaHBV and StreamflowLSTM are configured"
+        )
+    if len(kinds) > 1 or (kinds == {"hbv"} and len(models) > 1):
+        raise ConfigurationError("--model: several models are an ensemble, and only LSTMs make one")
+    return kinds.pop()
+
+
+def _component(kind: str) -> Component:
+    import bmi_components
+
+    component: Component = bmi_components.DeltaHBV() if kind == "hbv" else bmi_components.StreamflowLSTM()
+    return component
+
+
+def _source_of(name: str, symbol: str, units: str, forcing: FrameworkForcing) -> str:
+    """Return the column of the forcing that supplies an input, in units that convert.
+
+    Raises
+    ------
+    UnitsError
+        If the only column there is does not convert.
+    ForcingError
+        If there is none.
+    """
+    candidates = [column for known in NAMES if known.symbol == symbol for column in known.columns]
+    present = [column for column in (*candidates, name, symbol) if column in forcing.table.units]
+    for column in present:
+        if convertible(forcing.units(column), units):
+            return column
+    if present:
+        column = present[0]
+        raise UnitsError(
+            f"{forcing.table.source}: {column} is in {forcing.units(column)!r}, and the model takes {symbol} in "
+            f"{units!r}; ngen converts by UDUNITS-2 alone, so the forcing needs it in units of that kind"
+        )
+    advice = "; NextGen's forcing has none: add a column of that name, with its unit in the header (csv)"
+    raise ForcingError(
+        f"{forcing.table.source}: the model takes {symbol} [{units}], and there is no column "
+        f"{' or '.join(dict.fromkeys((*candidates, symbol)))}{'' if candidates else advice}"
+    )
+
+
+def _date(text: str) -> np.datetime64:
+    try:
+        return np.datetime64(parse_time(text), "s")
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
