@@ -16,7 +16,7 @@ from bmi_components.kernels.program import Call, Program, repeated
 
 __all__ = ["DenseLayer", "PackedRecurrent", "RecurrentStepping"]
 
-_TOGETHER = 8 * SAMPLES
+_TOGETHER = 2 * SAMPLES
 """Catchments that pass through all layers before the next ones do: what is between the layers stays in the cache."""
 
 
