@@ -122,7 +122,10 @@ def observation_mask(
 
 
 def observe(
-    truth: Array, protocol: ObservationProtocol, names: Sequence[str], generator: np.random.Generator
+    truth: Array,
+    protocols: ObservationProtocol | Sequence[ObservationProtocol],
+    names: Sequence[str],
+    generator: np.random.Generator,
 ) -> Array:
     """Observe true states: noise where the protocol looks, NaN everywhere else.
 
@@ -130,8 +133,8 @@ def observe(
     ----------
     truth
         ``[window, time, component]``.
-    protocol
-        How.
+    protocols
+        How; with several, the windows take turns.
     names
         Names of the components.
     generator
@@ -145,8 +148,13 @@ def observe(
     Raises
     ------
     ConfigurationError
-        If the protocol names a component that there is not.
+        If a protocol names a component that there is not.
     """
-    mask = observation_mask(protocol, names, truth.shape[0], truth.shape[1], generator)
-    noise = np.sqrt(protocol.noise_variance) * generator.standard_normal(truth.shape)
-    return np.where(mask, truth + noise, np.nan)
+    turns = (protocols,) if isinstance(protocols, ObservationProtocol) else tuple(protocols)
+    observations = np.full_like(truth, np.nan)
+    for turn, protocol in enumerate(turns):
+        part = truth[turn :: len(turns)]
+        mask = observation_mask(protocol, names, part.shape[0], part.shape[1], generator)
+        noise = np.sqrt(protocol.noise_variance) * generator.standard_normal(part.shape)
+        observations[turn :: len(turns)] = np.where(mask, part + noise, np.nan)
+    return observations

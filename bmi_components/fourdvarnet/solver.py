@@ -69,14 +69,14 @@ class Solution(NamedTuple):
     cost
         Its variational cost.
     iterates
-        After each iteration, ``[iteration, time, component]``; empty unless asked for.
+        After each iteration, ``[iteration, time, component]``; None unless asked for.
     costs
         Cost before each iteration, ``[iteration]``.
     """
 
     trajectory: Array
     cost: Array
-    iterates: Array
+    iterates: Array | None
     costs: Array
 
 
@@ -209,7 +209,7 @@ def solve(
     def cost(x: Array, weights: dict[str, Any]) -> Array:
         return variational_cost(prior, weights, x, observations, settings.observation_cost, axis)
 
-    def advance(weights: dict[str, Any], carry: _Carry, k: Array) -> tuple[_Carry, tuple[Array, Array]]:
+    def advance(weights: dict[str, Any], carry: _Carry, k: Array) -> tuple[_Carry, tuple[Array, Array | None]]:
         value, gradient = jax.value_and_grad(cost)(carry.x, weights)
         square = jnp.mean(gradient**2)
         if axis is not None:
@@ -224,7 +224,7 @@ def solve(
             rise = settings.gradient_rate * (k + 1) / max(settings.iterations, 1)
             change = update / (k + 1) + rise.astype(gradient.dtype) * gradient
         x = carry.x - change
-        return _Carry(x, memory, scale), (value, x if keep_iterates else x[:0])
+        return _Carry(x, memory, scale), (value, x if keep_iterates else None)
 
     def run(weights: dict[str, Any], carry: _Carry, first: int, last: int) -> tuple[_Carry, Any]:
         step: Callable[..., Any] = advance
@@ -237,7 +237,7 @@ def solve(
         frozen = lax.stop_gradient(parameters)
         carry, (costs, iterates) = run(frozen, lax.stop_gradient(carry), 0, count - 1)
         carry, last = run(parameters, lax.stop_gradient(carry), count - 1, count)
-        costs, iterates = jnp.concatenate((costs, last[0])), jnp.concatenate((iterates, last[1]))
+        costs, iterates = jax.tree.map(lambda *parts: jnp.concatenate(parts), (costs, iterates), last)
     else:
         carry, (costs, iterates) = run(parameters, carry, 0, count)
     return Solution(carry.x, cost(carry.x, parameters), iterates, costs)
@@ -271,4 +271,4 @@ def solve_by_descent(
         return x - rate * x.size * gradient, value
 
     x, costs = lax.scan(advance, start, length=iterations)
-    return Solution(x, cost(x), x[None, :0], costs)
+    return Solution(x, cost(x), None, costs)
