@@ -18,6 +18,7 @@ _SUBCOMMANDS = {
     "evaluate": "evaluate",
     "import": "import_",
     "flux": "flux",
+    "fourdvarnet": "fourdvarnet",
     "nextgen": "nextgen",
 }
 """Subcommand and the module of this package that adds it; none of them loads a framework before it runs."""

@@ -42,7 +42,9 @@ class System:
     start: tuple[float, ...]
 
 
-def lorenz63(state: Any, xp: Any = np, sigma: float = 10.0, rho: float = 28.0, beta: float = 8.0 / 3.0) -> Any:
+def lorenz63(
+    state: Any, xp: Any = np, sigma: float = 10.0, rho: float = 28.0, beta: float = 8.0 / 3.0
+) -> Any:
     """Time derivative of the convection model of Lorenz (1963, eqs. 25-27); ``state`` is [..., (x, y, z)]."""
     x, y, z = state[..., 0], state[..., 1], state[..., 2]
     return xp.stack((sigma * (y - x), x * (rho - z) - y, x * y - beta * z), axis=-1)

@@ -279,12 +279,13 @@ class FourDVarNet:
         """Do what `solve` does as a pure function of the parameters too: to be compiled, mapped or differentiated."""
         seen = self.standardised(observations)
         begin = None if start is None else self.standardised(start)
-        run = partial(
-            self.solve_window, parameters, iterations=iterations, keep_iterates=keep_iterates
-        )
+        run = partial(self.solve_window, parameters, iterations=iterations, keep_iterates=keep_iterates)
         solution = jax.lax.map(
             lambda window: run(*window),
-            (seen, jax.vmap(partial(first_guess, self.hyperparameters.solver))(seen) if begin is None else begin),
+            (
+                seen,
+                jax.vmap(partial(first_guess, self.hyperparameters.solver))(seen) if begin is None else begin,
+            ),
             batch_size=WINDOWS_AT_ONCE,
         )
         iterates = None if solution.iterates is None else self.physical(solution.iterates)
@@ -300,7 +301,7 @@ class FourDVarNet:
         differentiation: Differentiation = "unrolled",
         keep_iterates: bool = False,
     ) -> Solution:
-        """Solve one window ``[time, component]`` of standardised values; see `bmi_components.fourdvarnet.solver.solve`."""
+        """Solve one window ``[time, component]`` of standardised values; see `solver.solve`."""
         settings = self.hyperparameters
         return solve(
             self.prior,
@@ -329,11 +330,12 @@ class FourDVarNet:
 
         @jax.jit
         def descend(parameters: dict[str, Any], observations: Array) -> Solution:
-            return jax.lax.map(
+            solutions: Solution = jax.lax.map(
                 lambda window: run(parameters, window, first_guess(settings, window)),
                 observations,
                 batch_size=WINDOWS_AT_ONCE,
             )
+            return solutions
 
         solution = descend(self.parameters, self.standardised(observations))
         return Analysis(self.physical(solution.trajectory), solution.cost, solution.costs, None)

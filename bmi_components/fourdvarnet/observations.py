@@ -86,7 +86,8 @@ def cut_windows(
     if len(states) < length:
         raise ConfigurationError(f"a trajectory of {len(states)} steps holds no window of {length} steps")
     starts = generator.integers(0, len(states) - length + 1, count)
-    return states[starts[:, None] + np.arange(length)]
+    windows: Array = states[starts[:, None] + np.arange(length)]
+    return windows
 
 
 def observation_mask(
@@ -115,7 +116,7 @@ def observation_mask(
     seen = (time - first) % protocol.every == 0
     seen &= (time >= protocol.blank_ends) & (time < length - protocol.blank_ends)
     observed = np.array([protocol.components is None or name in protocol.components for name in names])
-    mask = seen[:, :, None] & observed
+    mask: NDArray[np.bool_] = seen[:, :, None] & observed
     if protocol.missing > 0.0:
         mask &= generator.random(mask.shape) >= protocol.missing
     return mask

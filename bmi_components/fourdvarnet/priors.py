@@ -188,7 +188,8 @@ class TwoScalePrior(Prior):
         }
         branches = {
             "fine": sizes | {"conv_out": (1, 2 * hidden, n)},
-            "coarse": sizes | {"conv_out": (1, 2 * hidden, hidden), "spread": (1, hidden, settings.scale * n)},
+            "coarse": sizes
+            | {"conv_out": (1, 2 * hidden, hidden), "spread": (1, hidden, settings.scale * n)},
         }
         keys = iter(jax.random.split(key, 9))
         return {

@@ -1,7 +1,8 @@
-"""The recipe of a 4DVarNet: one YAML file that says which system, how it is observed, which model, and how it learns."""
+"""The recipe of a 4DVarNet: one YAML file with the system, how it is observed, the model, and how it learns."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
         for first, last, name in parts:
             if last - first < self.window:
                 raise ValueError(f"{name} has {last - first} steps; a window needs {self.window}")
-        for (_, last, name), (first, _, other) in zip(parts, parts[1:], strict=False):
+        for (_, last, name), (first, _, other) in itertools.pairwise(parts):
             if first < last:
                 raise ValueError(f"{name} and {other} overlap")
 
@@ -140,6 +141,8 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         How.
     crop
         Steps at each end of a window that the second score of an evaluation leaves out; the first leaves out none.
+    baseline_windows
+        Test windows, the first ones, that an evaluation also gives to the other methods.
     seed
         Of the initial weights, windows and noise.
     validate_every, checkpoint_every
@@ -153,6 +156,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     model: ModelSettings = ModelSettings()
     training: Training = Training()
     crop: NotNegative = 20
+    baseline_windows: Positive = 200
     seed: NotNegative = 0
     validate_every: Positive = 200
     checkpoint_every: Positive = 100
@@ -175,6 +179,6 @@ def load_recipe(path: str | Path) -> Recipe:
 def identity(recipe: Recipe) -> dict[str, Any]:
     """Return what a run must keep when it is resumed; its folder may be moved, and the evaluation changed."""
     parts: dict[str, Any] = msgspec.to_builtins(recipe)
-    for key in ("output", "checkpoint_every", "crop", "test_observations"):
+    for key in ("output", "checkpoint_every", "crop", "test_observations", "baseline_windows"):
         del parts[key]
     return parts

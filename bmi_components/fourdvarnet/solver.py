@@ -124,14 +124,15 @@ def variational_cost(
     count: Array | float = float(x.size)
     prior_cost = prior.cost(parameters["prior"], x)
     if axis is not None:
-        windows = lax.psum(1, axis)
-        seen = lax.psum(seen, axis)
+        windows = lax.psum(1, axis)  # type: ignore[no-untyped-call]
+        seen = lax.psum(seen, axis)  # type: ignore[no-untyped-call]
         count = count * windows
         prior_cost = prior_cost / windows
     if observation_cost == "observed":
         count = jnp.maximum(seen, 1.0)
     weights = parameters["weights"]
-    return weights["observation"] ** 2 * misfit / count + weights["prior"] ** 2 * prior_cost
+    total: Array = weights["observation"] ** 2 * misfit / count + weights["prior"] ** 2 * prior_cost
+    return total
 
 
 def interpolate(observations: Array) -> Array:
@@ -209,11 +210,13 @@ def solve(
     def cost(x: Array, weights: dict[str, Any]) -> Array:
         return variational_cost(prior, weights, x, observations, settings.observation_cost, axis)
 
-    def advance(weights: dict[str, Any], carry: _Carry, k: Array) -> tuple[_Carry, tuple[Array, Array | None]]:
+    def advance(
+        weights: dict[str, Any], carry: _Carry, k: Array
+    ) -> tuple[_Carry, tuple[Array, Array | None]]:
         value, gradient = jax.value_and_grad(cost)(carry.x, weights)
         square = jnp.mean(gradient**2)
         if axis is not None:
-            square = lax.pmean(square, axis)
+            square = lax.pmean(square, axis)  # type: ignore[no-untyped-call]
         # a gradient of zero stays zero; the inner `where` keeps the square root's derivative finite there
         first = jnp.sqrt(jnp.where(square > 0.0, square, 1.0))
         scale = jnp.where(k == 0, first, carry.scale)

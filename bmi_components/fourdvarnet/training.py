@@ -198,8 +198,12 @@ class Trainer:
         truth = cut_windows(self._learnt, recipe.data.window, recipe.training.batch, generator)
         observations = observe(truth, recipe.observations, self.system.components, generator)
         parameters, state, average, loss = self._update(
-            self.parameters, self.optimiser_state, self.average, truth.astype(np.float32),
-            observations.astype(np.float32), self.iteration,
+            self.parameters,
+            self.optimiser_state,
+            self.average,
+            truth.astype(np.float32),
+            observations.astype(np.float32),
+            self.iteration,
         )
         if math.isfinite(value := float(loss)):
             self.parameters, self.optimiser_state, self.average = parameters, state, average
@@ -238,7 +242,9 @@ class Trainer:
                 differentiation=recipe.differentiation,
             ).trajectory
             error = jnp.mean(importance * (found - truth) ** 2)
-            costs = model.prior.cost(parameters["prior"], found) + model.prior.cost(parameters["prior"], truth)
+            costs = model.prior.cost(parameters["prior"], found) + model.prior.cost(
+                parameters["prior"], truth
+            )
             return error + 0.5 * recipe.prior_loss * costs
 
         def part_loss(parameters: Parameters, truth: Array, observations: Array) -> Array:
@@ -253,12 +259,12 @@ class Trainer:
             observations: Array,
             iteration: Array,
         ) -> tuple[Parameters, Any, Parameters | None, Array]:
-            def add(total: Any, part: tuple[Array, Array]) -> tuple[Any, None]:
+            def add(total: Any, part: Any) -> tuple[Any, None]:
                 return jax.tree.map(jnp.add, total, jax.value_and_grad(part_loss)(parameters, *part)), None
 
             shape = (-1, recipe.windows_at_once, *truth.shape[1:])
             parts = tuple(model.standardised(array).reshape(shape) for array in (truth, observations))
-            nothing = (jnp.zeros((), truth.dtype), jax.tree.map(jnp.zeros_like, parameters))
+            nothing: Any = (jnp.zeros((), truth.dtype), jax.tree.map(jnp.zeros_like, parameters))
             (loss, gradient), _ = jax.lax.scan(add, nothing, parts)
             loss = jnp.where(jnp.isfinite(optax.global_norm(gradient)), loss, jnp.nan)
             change, state = self.optimiser.update(gradient, state, parameters)
@@ -377,8 +383,8 @@ def _optimiser(recipe: Recipe) -> optax.GradientTransformation:
         end_value=training.learning_rate * training.final_fraction,
     )
 
-    def is_prior(tree: Parameters) -> Parameters:
-        return {group: jax.tree.map(lambda _: group == "prior", part) for group, part in tree.items()}
+    def is_prior(tree: Parameters) -> dict[str, bool]:
+        return {group: group == "prior" for group in tree}
 
     return optax.chain(
         optax.clip_by_global_norm(training.clip),
