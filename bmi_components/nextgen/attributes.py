@@ -194,10 +194,10 @@ def outside_training(model: TrainedModel, catchments: Mapping[str, Mapping[str, 
         if not far:
             continue
         worst = max(far, key=lambda name: abs(far[name] - mean))
-        others = f" (and {len(far) - 1} other catchments)" if len(far) > 1 else ""
+        others = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
+        units = "" if attribute.units == "1" else f" {attribute.units}"
         sentences.append(
-            f"attribute {attribute.name} of {worst}{others} is {far[worst]:g} {attribute.units}, "
-            f"{abs(far[worst] - mean) / std:.1f} standard deviations from the mean of the catchments that the model "
-            f"was trained on ({mean:g} ± {std:g}): are its units right? If they are, the model extrapolates"
+            f"attribute {attribute.name} of {worst}{others} is {far[worst]:g}{units}; the catchments that the model "
+            f"was trained on had {mean:g} ± {std:g}. Right units? Then the model extrapolates"
         )
     return sentences

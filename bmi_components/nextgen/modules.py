@@ -216,7 +216,7 @@ def open_module(
     kind = load_class(params)
     configs = {name: Path(params.init_config.replace("{{id}}", name)).absolute() for name in catchments}
     for name, path in configs.items():
-        if not path.is_file():
+        if not path.exists() or path.is_dir():  # /dev/null is how realizations say "none"
             raise ConfigurationError(
                 f"{params.place}.init_config: there is no {path}, the configuration of {name}; ngen looks from the "
                 "folder in which it is started"

@@ -76,6 +76,11 @@ class Job:
         """The part's netCDF file, from the folder of the run."""
         return Path(self.work) / f"part-{self.number}.nc"
 
+    @property
+    def notes(self) -> Path:
+        """What is to be told about the part, JSON."""
+        return Path(self.work) / f"part-{self.number}.notes"
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -243,6 +248,7 @@ class _Part:
                     self._save(done)
                 if done < self.steps and stopped:
                     return False
+            self._write_notes()
             formulation.finalize()
             file.complete()
         shutil.rmtree(self.states, ignore_errors=True)
@@ -274,7 +280,8 @@ class _Part:
                     results[index, row] = ahead[column.forcing][step - start]
                 else:
                     results[index, row] = formulation.modules[column.module].values[column.output]
-            flow[row] = formulation.depth * (areas * 1e6) / STEP
+            depth = formulation.depth
+            flow[row] = np.nan if depth is None else depth * (areas * 1e6) / STEP
             row += 1
             if progress is not None:
                 progress(1)
@@ -305,6 +312,19 @@ class _Part:
                 columns[-1] = Column(columns[-1].variable, "sum")
         flow = Variable(FLOW, "m3 s-1", FLOW, "what the catchment gives to its nexus")
         return [*columns, Column(flow, "mean")]
+
+    def _write_notes(self) -> None:
+        """Keep what is to be told at the end."""
+        notes = [
+            f"{balance.first} ({balance.violations} such in all)"
+            for balance in self.formulation.balances
+            if balance.violations
+        ]
+        if self.formulation.depth is None:
+            notes.append(
+                f"the main output is in {self.formulation.main_units!r}, no water: no nexus files are written"
+            )
+        self.job.notes.write_text(json.dumps(notes), encoding="utf-8")
 
     def _save(self, done: int) -> None:
         """Save all states in a folder that has its name only when it is whole."""
@@ -385,15 +405,28 @@ def run_realization(
         Job(str(path), str(Path.cwd()), number, part, divides[number], str(work), batch, identity)
         for number, part in enumerate(parts)
     ]
-    complete = _run_jobs(jobs, realization.steps, processes, scheduler, progress, stop)
+    try:
+        complete = _run_jobs(jobs, realization.steps, processes, scheduler, progress, stop)
+    except BaseException:
+        _leave_no_trace(jobs, work, root)
+        raise
     if not complete:
         return RunResult(False, root, len(names), 0, None, ())
     results = [job.results for job in jobs]
     nexuses = write_csv_files(results, root, work, realization, fabric)
     if netcdf is not None:
         write_netcdf(results, netcdf, names, fabric, _attributes(realization, path))
+    notes = [note for job in jobs for note in json.loads(job.notes.read_text(encoding="utf-8"))]
     shutil.rmtree(work)
-    return RunResult(True, root, len(names), nexuses, netcdf, ())
+    return RunResult(True, root, len(names), nexuses, netcdf, tuple(dict.fromkeys(notes)))
+
+
+def _leave_no_trace(jobs: Sequence[Job], work: Path, root: Path) -> None:
+    """Take away the working folder of a run that failed before anything could be kept."""
+    if not any(job.results.exists() for job in jobs) and not any(work.glob("*.states/step-*")):
+        shutil.rmtree(work)
+        with contextlib.suppress(OSError):  # not empty: it was there before
+            root.rmdir()
 
 
 def _identity(realization: Realization, names: Sequence[str], fabric: Mapping[str, Divide]) -> str:

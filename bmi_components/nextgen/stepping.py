@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class FormulationRun:
         )
         self.columns = self._columns()
         self.balances = self._balances()
-        self._metres = self._to_metres()
+        self._metres = to_metres(self.main_units)
 
     # ---------------------------------------------------------------- who feeds whom
 
@@ -235,13 +236,6 @@ class FormulationRun:
         number, name = self._main
         return self.modules[number].units[name]
 
-    def _to_metres(self) -> Conversion:
-        conversion = to_metres(self.main_units)
-        if conversion is None:
-            self.notes.append(f"main:{self.main_units}")
-            return Conversion(1.0, 0.0)
-        return conversion
-
     # ---------------------------------------------------------------- stepping
 
     def step(self, row: int, weather: Mapping[str, Array], step: int) -> None:
@@ -283,10 +277,10 @@ class FormulationRun:
         return tuple(dict.fromkeys(names))
 
     @property
-    def depth(self) -> Array:
-        """Main output of the latest step as ngen takes it, m, ``[catchment]``."""
+    def depth(self) -> Array | None:
+        """Main output of the latest step as ngen takes it, m, ``[catchment]``; None if it is no depth of water."""
         number, name = self._main
-        return self._metres(self.modules[number].values[name])
+        return None if self._metres is None else self._metres(self.modules[number].values[name])
 
     @property
     def can_be_saved(self) -> bool:
@@ -299,11 +293,16 @@ class FormulationRun:
             inner = folder / str(number)
             inner.mkdir(parents=True)
             module.save(inner)
+        counts = [(balance.violations, balance.first) for balance in self.balances]
+        (folder / "balances.json").write_text(json.dumps(counts), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
         """Go on from a folder of states."""
         for number, module in enumerate(self.modules):
             module.load(folder / str(number))
+        counts = json.loads((folder / "balances.json").read_text(encoding="utf-8"))
+        for balance, (violations, first) in zip(self.balances, counts, strict=True):
+            balance.violations, balance.first = violations, first
 
     def finalize(self) -> None:
         """End all modules."""
