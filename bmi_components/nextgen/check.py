@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import re
@@ -28,19 +29,27 @@ def find_folder(realization: Path, folder: Path | None = None) -> Path:
     """Return the folder from which a realization's paths count: where ngen is to be started.
 
     The one given, or the first of the working directory, the realization's folder and the one above it (NextGen In A
-    Box keeps realizations in ``config/``) from which the forcing is found.
+    Box keeps realizations in ``config/``) from which forcing and configurations are found.
     """
     if folder is not None:
         if not folder.is_dir():
             raise ConfigurationError(f"--folder: there is no folder {folder}")
         return folder.resolve()
     here = Path.cwd()
-    forcing = read_realization(realization).forcing
-    if forcing is not None:
-        for place in (here, realization.parent, realization.parent.parent):
-            if (place / forcing.path).exists():
-                return place.resolve()
+    content = read_realization(realization)
+    for place in (here, realization.parent, realization.parent.parent):
+        if _finds_all(place, content):
+            return place.resolve()
     return here
+
+
+def _finds_all(place: Path, content: Realization) -> bool:
+    """Whether forcing and configurations are found from a folder."""
+    if content.forcing is not None and not (place / content.forcing.path).exists():
+        return False
+    modules = content.formulation.modules if content.formulation is not None else ()
+    patterns = (str(place / module.init_config.replace("{{id}}", "*")) for module in modules)
+    return all(any(True for _ in glob.iglob(pattern)) for pattern in patterns)
 
 
 def check_realization(

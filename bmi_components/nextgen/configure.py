@@ -251,8 +251,7 @@ class _Maker:
         """Return the realization's content, which names a source for every input of the component."""
         component = _component(kind)
         component.initialize(str(configs / f"{catchments[0]}.yml"))
-        params_of_forcing = _forcing_params(Path(forcing))
-        with chdir(self.folder), open_forcing(params_of_forcing, catchments, *period) as opened:
+        with chdir(self.folder), open_forcing(_forcing_params(Path(forcing)), catchments, *period) as opened:
             names = {
                 variable.name: _source_of(variable.name, variable.symbol, variable.units, opened)
                 for variable in (component.variables[name] for name in component.get_input_var_names())

@@ -59,14 +59,16 @@ def read_divides(path: Path, ids: Sequence[str] | None = None) -> dict[str, Divi
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such hydrofabric")
     divides = _of_geopackage(path, ids) if is_geopackage(path) else _of_geojson(path)
-    if not divides:
+    if not divides and not ids:
         raise ConfigurationError(f"{path}: there is no catchment in it")
     if ids is None:
         return divides
     for name in ids:
         if name not in divides:
-            shown = ", ".join(list(divides)[:8])
-            raise UnknownNameError(f"{path}: there is no catchment {name!r}; it has {shown}, ...")
+            others = ", ".join(list(divides)[:8])
+            raise UnknownNameError(
+                f"{path}: there is no catchment {name!r}" + (f"; it has {others}, ..." if others else "")
+            )
     return {name: divides[name] for name in ids}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import json
 import re
@@ -88,6 +89,8 @@ class Module:
         Names.
     units
         By name.
+    settings
+        What a component of this package is configured with, by catchment; empty for others.
     values
         Outputs after the latest step, ``[catchment]`` by name.
     """
@@ -98,6 +101,7 @@ class Module:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     units: Mapping[str, str]
+    settings: Mapping[str, Any]
     values: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -221,8 +225,9 @@ def open_module(
                 f"{params.place}.init_config: there is no {path}, the configuration of {name}; ngen looks from the "
                 "folder in which it is started"
             )
-    if batch and issubclass(kind, Component):
-        groups = _groups(kind, params, catchments, configs, scratch)
+    settings = _read_settings(kind, configs) if issubclass(kind, Component) else {}
+    if batch and settings:
+        groups = _groups(kind, params, catchments, configs, settings, scratch)
     else:
         groups = [((index,), None, configs[name]) for index, name in enumerate(catchments)]
     instances = []
@@ -237,10 +242,12 @@ def open_module(
         except Exception as error:
             raise instance.explain(error, params.place) from error
         instances.append(instance)
-    return _checked(params, instances, len(catchments))
+    return _checked(params, instances, len(catchments), settings)
 
 
-def _checked(params: ModuleParams, instances: list[Instance], size: int) -> Module:
+def _checked(
+    params: ModuleParams, instances: list[Instance], size: int, settings: Mapping[str, Any]
+) -> Module:
     first = instances[0].model
     inputs = tuple(str(name) for name in first.get_input_var_names())
     outputs = tuple(str(name) for name in first.get_output_var_names())
@@ -261,7 +268,7 @@ def _checked(params: ModuleParams, instances: list[Instance], size: int) -> Modu
             raise ConfigurationError(
                 f"{params.place}: the input {name!r} is an array; arrays between modules run only in ngen"
             )
-    return Module(params, instances, size, inputs, outputs, units)
+    return Module(params, instances, size, inputs, outputs, units, settings)
 
 
 def _items(model: Any, name: str) -> int:
@@ -292,25 +299,34 @@ def _set_params(instance: Instance, params: ModuleParams, divides: Mapping[str, 
 # --- one object for many catchments ----------------------------------------------------------------------------------
 
 
+def _read_settings(kind: type[Component], configs: Mapping[str, Path]) -> dict[str, Any]:
+    """Read the configuration of every catchment."""
+    reader = kind()
+    settings = {}
+    for name, path in configs.items():
+        try:
+            settings[name] = reader.read_settings(path)
+        except BmiComponentsError as error:
+            raise type(error)(f"{name}: {error}") from error
+    return settings
+
+
 def _groups(
     kind: type[Component],
     params: ModuleParams,
     catchments: Sequence[str],
     configs: Mapping[str, Path],
+    settings: Mapping[str, Any],
     scratch: Path,
 ) -> list[tuple[tuple[int, ...], Any, Path]]:
     """Put catchments together whose configurations differ in nothing but the catchment: members, object, file.
 
     There is no object yet for a catchment that stays alone.
     """
-    reader = kind()
     alike: dict[bytes, list[tuple[int, Any]]] = {}
     for index, name in enumerate(catchments):
-        try:
-            settings = reader.read_settings(configs[name])
-        except BmiComponentsError as error:
-            raise type(error)(f"{name}: {error}") from error
-        alike.setdefault(_fingerprint(settings) or name.encode(), []).append((index, settings))
+        own = settings[name]
+        alike.setdefault(_fingerprint(own) or name.encode(), []).append((index, own))
     groups: list[tuple[tuple[int, ...], Any, Path]] = []
     for number, members in enumerate(alike.values()):
         indices = tuple(index for index, _ in members)
@@ -375,9 +391,15 @@ def _joint_model(
 
 def _plain(settings: Any) -> dict[str, Any]:
     """Return settings as they would stand in a file; what has its default is left out."""
-    plain = msgspec.to_builtins(settings, enc_hook=str)
-    defaults = {f.encode_name: f.default for f in msgspec.structs.fields(settings)}
-    return {k: v for k, v in plain.items() if v is not None or defaults.get(k) is not None}
+    plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
+    kind: type[msgspec.Struct] = type(settings)
+    optional = _none_by_default(kind)
+    return {key: value for key, value in plain.items() if value is not None or key not in optional}
+
+
+@functools.lru_cache(maxsize=64)
+def _none_by_default(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(f.encode_name for f in msgspec.structs.fields(kind) if f.default is None)
 
 
 def _keeps_balance(model: Any) -> bool:

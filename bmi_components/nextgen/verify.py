@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
-from bmi_components.component import Component
 from bmi_components.errors import BmiComponentsError, UnitsError
 from bmi_components.forcing.nextgen import NAMES
 from bmi_components.importers import load_model
 from bmi_components.importers.finding import find_folder
 from bmi_components.nextgen.attributes import outside_training
 from bmi_components.nextgen.forcing import FrameworkForcing, precipitation_units
-from bmi_components.nextgen.modules import Module, load_class
-from bmi_components.nextgen.realization import STEP, ModuleParams, Realization
+from bmi_components.nextgen.modules import Module
+from bmi_components.nextgen.realization import STEP, Realization
 from bmi_components.nextgen.stepping import FormulationRun, to_metres
 from bmi_components.trained_model import TrainedModel
 from bmi_components.units import convertible
@@ -46,7 +46,7 @@ def verify(run: FormulationRun, realization: Realization) -> Iterator[Finding]:
     for module in run.modules:
         yield from _types(module)
         yield from _clocks(module, realization)
-        yield from _configurations(module.params, run.catchments, realization)
+        yield from _configurations(module, realization)
 
 
 def _main_output(run: FormulationRun) -> Iterator[Finding]:
@@ -121,19 +121,13 @@ def _clocks(module: Module, realization: Realization) -> Iterator[Finding]:
         )
 
 
-def _configurations(
-    params: ModuleParams, catchments: Sequence[str], realization: Realization
-) -> Iterator[Finding]:
+def _configurations(module: Module, realization: Realization) -> Iterator[Finding]:
     """Check what components of this package are configured with: dates, names, and attributes."""
-    kind = load_class(params)
-    if not issubclass(kind, Component):
-        return
-    reader = kind()
+    params = module.params
     attributes: dict[str, Mapping[str, float]] = {}
     models: dict[str, TrainedModel] = {}
     dates: dict[Any, str] = {}
-    for name in catchments:
-        settings = reader.read_settings(Path(params.init_config.replace("{{id}}", name)).absolute())
+    for name, settings in module.settings.items():
         listed: Sequence[Any] = getattr(settings, "catchments", ()) or getattr(settings, "towers", ())
         if len(listed) == 1 and listed[0].id != name and "{{id}}" in params.init_config:
             yield Finding(
@@ -162,8 +156,6 @@ def _configurations(
 
 
 def _model(folder: Path, settings: Any) -> TrainedModel:
-    import msgspec
-
     options = getattr(settings, "run_folder", None)
     places = () if getattr(settings, "model_path", None) is None else (settings.model_path,)
     return load_model(

@@ -57,14 +57,20 @@ def test_a_realization_that_is_right_has_no_errors() -> None:
 ERRORS: list[tuple[Change, str]] = [
     (lambda c: c.pop("time"), "'time'"),
     (lambda c: set_in(c, "time", end_time="2019-01-01 00:00:00"), "is before the start"),
-    (lambda c: set_in(c, "time", end_time="2020-02-01 00:00:00"), "covers 2020-01-01 00:00:00 to .* set time"),
+    (
+        lambda c: set_in(c, "time", end_time="2020-02-01 00:00:00"),
+        "covers 2020-01-01 00:00:00 to .* set time",
+    ),
     (lambda c: set_in(c, "time", start_time="tomorrow"), "write it as 2020-01-31"),
     (lambda c: c["global"].pop("forcing"), "no forcing for cat-0"),
     (lambda c: set_in(c, "global", "forcing", path="absent.nc"), "no absent.nc from here"),
     (lambda c: set_in(c, "global", "forcing", provider="Other"), "CsvPerFeature and NetCDF can be run"),
     (lambda c: c["global"]["formulations"][0].update(name="bmi_c++"), "bmi_python and bmi_multi"),
     (lambda c: params(c).pop("main_output_variable"), "main_output_variable is missing"),
-    (lambda c: params(c).update(main_output_variable="runoff"), "'runoff' is no output; there are .*runoff_depth"),
+    (
+        lambda c: params(c).update(main_output_variable="runoff"),
+        "'runoff' is no output; there are .*runoff_depth",
+    ),
     (
         lambda c: params(c).update(main_output_variable="channel_exit_water_x-section__volume_flow_rate"),
         f"m3 s-1.*metres per hour; name {DEPTH}",
@@ -73,7 +79,10 @@ ERRORS: list[tuple[Change, str]] = [
         lambda c: params(c).update(main_output_variable="land_surface_water__runoff_volume_flux"),
         f"mm d-1.*metres per hour; name {DEPTH}",
     ),
-    (lambda c: names(c).update({RAIN: "APCP_surface"}), "nothing supplies .*mapped to 'APCP_surface'.*precip_rate"),
+    (
+        lambda c: names(c).update({RAIN: "APCP_surface"}),
+        "nothing supplies .*mapped to 'APCP_surface'.*precip_rate",
+    ),
     (lambda c: names(c).update({RAIN: "TMP_2maboveground"}), "'TMP_2maboveground' is in 'K'.*unconverted"),
     (lambda c: names(c).update({RAIN: "PRES_surface"}), "'PRES_surface' is in 'Pa'"),
     (lambda c: params(c).update(python_type="DeltaHBV"), "module.Class"),
@@ -82,7 +91,7 @@ ERRORS: list[tuple[Change, str]] = [
     (lambda c: params(c).update(module_path="absent"), "no folder absent"),
     (lambda c: params(c).update(init_config="absent/{{id}}.yml"), "cat-0.*ngen looks from the folder"),
     (lambda c: params(c).update(model_params={"parFX": 1.0}), "parFX"),
-    (lambda c: params(c).update(model_params={"parFC": 1e9}), "cat-0.*parFC.*between"),
+    (lambda c: params(c).update(model_params={"parFC": 1e9}), "parFC.* at cat-0.*between"),
     (lambda c: params(c).update(model_params={}), "take it out"),
     (
         lambda c: params(c).update(model_params={"parFC": {"source": "hydrofabric", "from": "absent"}}),
@@ -173,7 +182,9 @@ def test_a_component_that_ends_too_soon(folder: Path) -> None:
     for index in range(3):
         config = folder / f"cat-{index}.yml"
         config.write_text(config.read_text() + "end_time: 2020-01-02\n")
-    path.write_text(path.read_text().replace('"allow_exceed_end_time": true', '"allow_exceed_end_time": false'))
+    path.write_text(
+        path.read_text().replace('"allow_exceed_end_time": true', '"allow_exceed_end_time": false')
+    )
     (error,) = found(path, "error")
     assert "allow_exceed_end_time" in error
 
@@ -257,7 +268,8 @@ def test_versions_that_differ_from_ngens_build(folder: Path) -> None:
 def test_paths_count_from_where_the_forcing_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "run" / "config").mkdir(parents=True)
     (folder / "run" / "forcing.nc").touch()
-    one = module("bmi_components.DeltaHBV", "x", {})
+    (folder / "run" / "config" / "cat-1.yml").touch()
+    one = module("bmi_components.DeltaHBV", "./config/{{id}}.yml", {})
     path = realization(folder / "run" / "config" / "realization.json", one, "./forcing.nc", *PERIOD)
     assert find_folder(path) == (folder / "run").resolve()
     assert find_folder(path, folder) == folder.resolve()

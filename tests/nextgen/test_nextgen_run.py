@@ -75,7 +75,8 @@ def lstm_folder(folder: Path, architectures: tuple[str, ...] = ("lstm", "gru"), 
     for index, name in enumerate(names):
         (folder / f"{name}.yml").write_text(
             f"models: {json.dumps(paths)}\ninputs: nextgen\ndtype: float64\nstart_time: 2020-01-01\ncatchments:\n"
-            f"  - {{id: {name}, area_km2: {5 + index}, attributes: {{elev_mean: {200 + 50 * index}, slope_mean: 12}}}}\n"
+            f"  - {{id: {name}, area_km2: {5 + index}, "
+            f"attributes: {{elev_mean: {200 + 50 * index}, slope_mean: 12}}}}\n"
         )
     write_weather(folder / "forcing.nc", names, HOURS)
     write_geojson(folder / "fabric.geojson", names)
@@ -156,7 +157,9 @@ def test_one_object_each_is_ngens_calls_to_the_bit(folder: Path) -> None:
 
 def test_nexuses_get_the_depths_times_the_areas_in_cubic_metres_per_second(folder: Path) -> None:
     path = hbv_folder(folder, output={"root": "./outputs", "precision": 17})
-    path.write_text(path.read_text().replace('"output_root"', '"output": {"precision": 17, "root": "outputs"}, "x"'))
+    path.write_text(
+        path.read_text().replace('"output_root"', '"output": {"precision": 17, "root": "outputs"}, "x"')
+    )
     result = run_realization(path, hydrofabric=Path("fabric.geojson"), progress=False)
     assert result.nexuses == 1
     total = np.zeros(HOURS)
@@ -225,7 +228,9 @@ def coupled(folder: Path, kind: str = "PotentialEvaporation", **extra: Any) -> P
     path = hbv_folder(folder, "1.1p")
     for index in range(3):
         config = folder / f"cat-{index}.yml"
-        text = config.read_text().replace("inputs: nextgen\npotential_evapotranspiration: penman_monteith\n", "")
+        text = config.read_text().replace(
+            "inputs: nextgen\npotential_evapotranspiration: penman_monteith\n", ""
+        )
         config.write_text("inputs: direct\npartial_step: estimate\n" + text)
     inputs = {
         RAIN: "precip_rate",
@@ -256,7 +261,9 @@ def coupled(folder: Path, kind: str = "PotentialEvaporation", **extra: Any) -> P
 
 
 def test_a_module_is_fed_by_another_in_its_own_units(folder: Path) -> None:
-    path = coupled(folder, output_variables=[DEPTH, "PET", "TMP_2maboveground"], output_header_fields=["q", "pet", "t"])
+    path = coupled(
+        folder, output_variables=[DEPTH, "PET", "TMP_2maboveground"], output_header_fields=["q", "pet", "t"]
+    )
     (folder / "dev").mkdir()
     run_realization(path, progress=False)
     header, rows = read_rows(folder / "outputs" / "cat-1.csv")
@@ -289,9 +296,13 @@ def test_a_module_looks_back_at_a_later_one(folder: Path) -> None:
         folder, "DryingEvaporation", output_variables=["PET", "soil_fraction"],
         default_output_values=[{"name": "soil_fraction", "value": 0.5}],
     )  # fmt: skip
-    text = path.read_text().replace('"land_surface_soil_water__volume-per-area_storage_density": "soil"', '"x": "y"')
+    text = path.read_text().replace(
+        '"land_surface_soil_water__volume-per-area_storage_density": "soil"', '"x": "y"'
+    )
     # A store in mm is no fraction: ngen would pass it raw, we refuse.
-    broken = text.replace('"x": "y"', '"land_surface_soil_water__volume-per-area_storage_density": "soil_fraction"')
+    broken = text.replace(
+        '"x": "y"', '"land_surface_soil_water__volume-per-area_storage_density": "soil_fraction"'
+    )
     path.write_text(broken)
     with pytest.raises(BmiComponentsError, match="soil_fraction"):
         run_realization(path, progress=False)
@@ -405,7 +416,9 @@ def test_catchments_that_differ_in_more_than_the_catchment_get_objects_of_their_
 
 
 def test_model_params_are_numbers_or_columns_of_the_hydrofabric(folder: Path) -> None:
-    path = hbv_folder(folder, model_params={"parFC": 300.0, "uparea": {"source": "hydrofabric", "from": "areasqkm"}})
+    path = hbv_folder(
+        folder, model_params={"parFC": 300.0, "uparea": {"source": "hydrofabric", "from": "areasqkm"}}
+    )
     plain = hbv_folder(folder / "plain") if (folder / "plain").mkdir() is None else path
     assert plain.is_file()
     run_realization(path, hydrofabric=Path("fabric.geojson"), netcdf=Path("all.nc"), progress=False)
