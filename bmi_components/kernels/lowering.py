@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,6 +29,13 @@ def _chebyshev_fit(
 
 _LOG2 = _chebyshev_fit(lambda f: np.log1p(f) / f / np.log(2), 2**-0.5 - 1, 2**0.5 - 1, 9)
 _EXP2 = _chebyshev_fit(np.exp2, -0.5, 0.5, 6)
+_EXP = _chebyshev_fit(np.exp, -0.5 * np.log(2), 0.5 * np.log(2), 6)
+# (tanh(x)/x - 1)/x^2 as a function of x^2, up to |x| = TANH_BEND
+TANH_BEND = 1.0
+_TANH = _chebyshev_fit(lambda s: (np.tanh(np.sqrt(s)) / np.sqrt(s) - 1.0) / s, 1e-6, TANH_BEND**2, 7)
+# ln(2) in two parts, the first with so few digits that a whole multiple of it is exact (Cody and Waite 1980)
+_LN2_HIGH = 355.0 / 512.0
+_LN2_LOW = float(np.log(2)) - _LN2_HIGH
 
 
 class Block:
@@ -132,19 +140,40 @@ class Block:
         """Two to the power of x; 0 below -126, inf from 128."""
         if self.float_type == "double":
             return self.libm("exp2", x)
-        bounded = self.select(self.compare("olt", x, self.constant(-126.0)), self.constant(-126.0), x)
-        bounded = self.select(
-            self.compare("ogt", bounded, self.constant(127.0)), self.constant(127.0), bounded
-        )
+        bounded = self._bounded(x, -126.0, 127.0)
         whole = self.intrinsic("rint", bounded)
-        p = self.polynomial(_EXP2, self.binary("fsub", bounded, whole))
-        n = self.emit(f"fptosi {self.vector} {whole} to {self.integers}")
+        value = self._scaled(self.polynomial(_EXP2, self.binary("fsub", bounded, whole)), whole)
+        return self._with_limits(x, value, -126.0, 128.0)
+
+    def exp(self, x: str) -> str:
+        """The exponential; 0 below -87.3, inf from 88.7."""
+        if self.float_type == "double":
+            return self.libm("exp", x)
+        low, high = -126.0 * math.log(2.0), 128.0 * math.log(2.0)
+        bounded = self._bounded(x, low, 127.0 * math.log(2.0))
+        whole = self.intrinsic("rint", self.binary("fmul", bounded, self.constant(1.4426950408889634)))
+        rest = bounded
+        for part in (_LN2_HIGH, _LN2_LOW):
+            rest = self.binary("fsub", rest, self.binary("fmul", whole, self.constant(part)))
+        return self._with_limits(x, self._scaled(self.polynomial(_EXP, rest), whole), low, high)
+
+    def _bounded(self, x: str, low: float, high: float) -> str:
+        below = self.select(self.compare("olt", x, self.constant(low)), self.constant(low), x)
+        return self.select(self.compare("ogt", below, self.constant(high)), self.constant(high), below)
+
+    def _scaled(self, x: str, exponent: str) -> str:
+        """Multiply by two to the power of a whole number."""
+        n = self.emit(f"fptosi {self.vector} {exponent} to {self.integers}")
         shift = self.emit(f"shl {self.integers} {n}, splat (i32 23)")
-        bits = self.emit(f"bitcast {self.vector} {p} to {self.integers}")
+        bits = self.emit(f"bitcast {self.vector} {x} to {self.integers}")
         scaled = self.emit(f"add {self.integers} {bits}, {shift}")
-        value = self.emit(f"bitcast {self.integers} {scaled} to {self.vector}")
-        value = self.select(self.compare("olt", x, self.constant(-126.0)), self.constant(0.0), value)
-        value = self.select(self.compare("oge", x, self.constant(128.0)), self.constant(float("inf")), value)
+        return self.emit(f"bitcast {self.integers} {scaled} to {self.vector}")
+
+    def _with_limits(self, x: str, value: str, zero_below: float, inf_from: float) -> str:
+        value = self.select(self.compare("olt", x, self.constant(zero_below)), self.constant(0.0), value)
+        value = self.select(
+            self.compare("oge", x, self.constant(inf_from)), self.constant(float("inf")), value
+        )
         return self.select(self.compare("uno", x, x), x, value)
 
     def power(self, x: str, y: str) -> str:
@@ -152,12 +181,6 @@ class Block:
         if self.float_type == "double":
             return self.libm("pow", x, y)
         return self.exp2(self.binary("fmul", y, self.log2(x)))
-
-    def exp(self, x: str) -> str:
-        """The exponential."""
-        if self.float_type == "double":
-            return self.libm("exp", x)
-        return self.exp2(self.binary("fmul", x, self.constant(1.4426950408889634)))
 
     def log(self, x: str) -> str:
         """The natural logarithm."""
@@ -173,16 +196,17 @@ class Block:
         )
 
     def tanh(self, x: str) -> str:
-        """Hyperbolic tangent: 1 - 2 / (exp(2x) + 1), and libm's in double."""
+        """Hyperbolic tangent: 1 - 2 / (exp(2x) + 1), a polynomial where that cancels, and libm's in double."""
         if self.float_type == "double":
             return self.libm("tanh", x)
         one, two = self.constant(1.0), self.constant(2.0)
-        rest = self.binary("fdiv", two, self.binary("fadd", self.exp(self.binary("fmul", two, x)), one))
-        value = self.binary("fsub", one, rest)
-        # Near 0 the difference cancels; x - x^3/3 is exact to float32 there.
-        cubic = self.binary("fmul", self.binary("fmul", x, x), self.binary("fmul", x, self.constant(1 / 3)))
-        small = self.compare("olt", self.intrinsic("fabs", x), self.constant(0.02))
-        return self.select(small, self.binary("fsub", x, cubic), value)
+        size = self.intrinsic("fabs", x)
+        rest = self.binary("fdiv", two, self.binary("fadd", self.exp(self.binary("fmul", two, size)), one))
+        value = self.intrinsic("copysign", self.binary("fsub", one, rest), x)
+        square = self.binary("fmul", x, x)
+        bend = self.binary("fmul", self.binary("fmul", square, x), self.polynomial(_TANH, square))
+        small = self.compare("olt", size, self.constant(TANH_BEND))
+        return self.select(small, self.binary("fadd", x, bend), value)
 
 
 _COMPARISONS = {"ge": "oge", "gt": "ogt", "le": "ole", "lt": "olt", "eq": "oeq", "ne": "une"}
