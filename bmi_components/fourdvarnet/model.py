@@ -5,7 +5,7 @@ The model is pure: it holds settings and weights, and remembers nothing from one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -278,16 +278,12 @@ class FourDVarNet:
     ) -> Analysis:
         """Do what `solve` does as a pure function of the parameters too: to be compiled, mapped or differentiated."""
         seen = self.standardised(observations)
-        begin = None if start is None else self.standardised(start)
+        if start is None:
+            begin = jax.vmap(partial(first_guess, self.hyperparameters.solver))(seen)
+        else:
+            begin = self.standardised(start)
         run = partial(self.solve_window, parameters, iterations=iterations, keep_iterates=keep_iterates)
-        solution = jax.lax.map(
-            lambda window: run(*window),
-            (
-                seen,
-                jax.vmap(partial(first_guess, self.hyperparameters.solver))(seen) if begin is None else begin,
-            ),
-            batch_size=WINDOWS_AT_ONCE,
-        )
+        solution = _in_parts(run, seen, begin)
         iterates = None if solution.iterates is None else self.physical(solution.iterates)
         return Analysis(self.physical(solution.trajectory), solution.cost, solution.costs, iterates)
 
@@ -330,12 +326,8 @@ class FourDVarNet:
 
         @jax.jit
         def descend(parameters: dict[str, Any], observations: Array) -> Solution:
-            solutions: Solution = jax.lax.map(
-                lambda window: run(parameters, window, first_guess(settings, window)),
-                observations,
-                batch_size=WINDOWS_AT_ONCE,
-            )
-            return solutions
+            begin = jax.vmap(partial(first_guess, settings))(observations)
+            return _in_parts(partial(run, parameters), observations, begin)
 
         solution = descend(self.parameters, self.standardised(observations))
         return Analysis(self.physical(solution.trajectory), solution.cost, solution.costs, None)
@@ -362,6 +354,24 @@ def load_model(bundle: TrainedModel | str | Path) -> FourDVarNet:
     if not isinstance(bundle, TrainedModel):
         bundle = TrainedModel.load(bundle, KIND)
     return FourDVarNet.from_bundle(bundle)
+
+
+def _in_parts(run: Callable[[Array, Array], Solution], *windows: Array) -> Solution:
+    """Solve windows ``[window, ...]`` a few at a time, the last ones in company of copies of the last."""
+    count = windows[0].shape[0]
+    solve_part = jax.vmap(run)
+    if count <= WINDOWS_AT_ONCE:
+        return solve_part(*windows)
+    parts = -(-count // WINDOWS_AT_ONCE)
+    filler = ((0, parts * WINDOWS_AT_ONCE - count),)
+
+    def split(array: Array) -> Array:
+        full = jnp.pad(array, filler + ((0, 0),) * (array.ndim - 1), mode="edge")
+        return full.reshape(parts, WINDOWS_AT_ONCE, *array.shape[1:])
+
+    solved: Solution = jax.lax.map(lambda part: solve_part(*part), tuple(split(array) for array in windows))
+    joined: Solution = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], solved)
+    return joined
 
 
 def statistics(states: NDArray[np.float64], names: Sequence[str]) -> dict[str, dict[str, float]]:
