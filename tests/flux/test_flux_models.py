@@ -296,3 +296,19 @@ def test_the_real_xlstm_where_its_package_is() -> None:
     )
     assert isinstance(ready, NetworkModel)
     assert (np.abs(ready.gradient(x)).max(axis=(0, 2)) > 0).all()  # every day matters
+
+
+def test_a_seasonal_cycle_is_added_and_needs_the_day_of_year() -> None:
+    names = ["NETRAD", "DOY"]
+    sizes = {"hidden": 4, "harmonics": 2}
+    network = create_network("lstm", sizes, names, 5).eval()
+    days = np.arange(1, 366)
+    x = torch.zeros(days.size, 5, 2)
+    x[:, :, 1] = torch.from_numpy((days - 183) / 105.66)[:, None]
+    before = network(x).detach()
+    with torch.no_grad():
+        network.season.weight[0, 1] = 3.0
+    expected = 3.0 * np.sin(2 * np.pi * 2 * days / 365.25)
+    np.testing.assert_allclose((network(x).detach() - before).numpy(), expected, atol=2e-5)
+    with pytest.raises(ConfigurationError, match="need the input DOY in the last place"):
+        create_network("lstm", sizes, ["DOY", "NETRAD"], 5)

@@ -44,6 +44,7 @@ FRICTION_VELOCITY = ("USTAR",)
 SNOW_DEPTH = ("D_SNOW", "D_SNOW_F")
 
 DAY_OF_YEAR = "DOY"
+DOY_MIDDLE, DOY_SCALE = 183.0, 105.66
 
 
 class DailyRules(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -380,7 +381,7 @@ def scaled(half_hours: int, step: int) -> int:
 def day_of_year(dates: Days) -> Array:
     """Day of the year (1 January is 1) scaled as DLFM does: (day - 183) / 105.66."""
     day = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
-    return np.asarray((day - 183) / 105.66, dtype=np.float64)
+    return np.asarray((day - DOY_MIDDLE) / DOY_SCALE, dtype=np.float64)
 
 
 def rolling_statistics(values: Array, days: int, per_day: int) -> tuple[Array, Array]:

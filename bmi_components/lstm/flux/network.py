@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bmi_components.errors import BundleError, ConfigurationError
+from bmi_components.lstm.flux.daily import DAY_OF_YEAR
 from bmi_components.lstm.flux.models import FluxModel, read_hyperparameters
 from bmi_components.trained_model import TrainedModel
 
@@ -54,7 +55,7 @@ def parse_sizes(name: str, sizes: Mapping[str, Any]) -> msgspec.Struct:
 
 
 def create_network(
-    name: str, sizes: Mapping[str, Any], inputs: int, sequence_length: int, seed: int = 0
+    name: str, sizes: Mapping[str, Any], inputs: int | Sequence[str], sequence_length: int, seed: int = 0
 ) -> nn.Module:
     """Make a network with random weights.
 
@@ -65,7 +66,7 @@ def create_network(
     sizes
         Its sizes; those left out take their defaults.
     inputs
-        Number of inputs per day.
+        Names of the inputs, or their number.
     sequence_length
         Days in a window.
     seed
@@ -74,11 +75,20 @@ def create_network(
     Raises
     ------
     ConfigurationError
-        If a size is unknown or out of range, or the network needs a package that is not installed.
+        If a size is unknown or out of range or needs an input that is not there, or the network needs a package that
+        is not installed.
     """
+    parsed = parse_sizes(name, sizes)
+    if not isinstance(inputs, int):
+        if getattr(parsed, "harmonics", 0) and inputs[-1] != DAY_OF_YEAR:
+            raise ConfigurationError(
+                f"{name} sizes: harmonics need the input {DAY_OF_YEAR} in the last place; the inputs are "
+                f"{', '.join(inputs)} (set daily.day_of_year)"
+            )
+        inputs = len(inputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = _network_class(name)(parse_sizes(name, sizes), inputs, sequence_length)
+        network: nn.Module = _network_class(name)(parsed, inputs, sequence_length)
     return network
 
 
@@ -107,7 +117,7 @@ class NetworkModel(FluxModel):
         try:
             self.networks = [
                 create_network(
-                    settings.model, settings.sizes, len(self.input_names), settings.sequence_length
+                    settings.model, settings.sizes, self.input_names, settings.sequence_length
                 ).eval()
                 for _ in range(settings.members)
             ]

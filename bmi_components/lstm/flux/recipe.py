@@ -27,6 +27,7 @@ __all__ = [
     "Recipe",
     "Settings",
     "Split",
+    "StraightLines",
     "Tower",
     "candidates",
     "identity",
@@ -38,6 +39,21 @@ NotNegative = Annotated[float, Meta(ge=0.0)]
 Grouping = Literal["season", "calendar", "july", "month"]
 """What is held out together: season years (from spring snow to spring snow), calendar years, years that begin on
 1 July (named by the year in which they begin), or single months."""
+
+
+class StraightLines(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Gaps that were filled by linear interpolation, to be gaps again; see `without_straight_lines`.
+
+    Attributes
+    ----------
+    columns
+        Columns that vary with the sun or the weather.
+    hours
+        Length from which a straight line is a fill; longer than a night.
+    """
+
+    columns: tuple[str, ...]
+    hours: Annotated[float, Meta(gt=0.0)] = 18.0
 
 
 class Tower(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -56,6 +72,8 @@ class Tower(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
         Our name: units, where the file says none or wrong ones.
     site
         Identifier, where the files' names hold none.
+    straight_lines
+        Interpolated gaps that shall be gaps again; null: the files are taken as they are.
     """
 
     files: tuple[str, ...]
@@ -63,6 +81,7 @@ class Tower(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     columns: dict[str, str] = {}
     units: dict[str, str] = {}
     site: str | None = None
+    straight_lines: StraightLines | None = None
 
 
 class Fit(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

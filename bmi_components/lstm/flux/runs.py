@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bmi_components.config import read_yaml
 from bmi_components.errors import ConfigurationError
+from bmi_components.forcing.flux_screening import without_straight_lines
 from bmi_components.forcing.flux_tower import read_flux_table
 from bmi_components.lstm.flux.daily import DailyRules, DailyTable, daily_table
 from bmi_components.lstm.flux.models import FluxModel, load_model
@@ -103,17 +104,15 @@ class Run:
             If a file or a column is absent or cannot be used.
         """
         recipe = self.recipe
-        return [
-            daily_table(
-                read_flux_table(
-                    tower.files, kind=tower.kind, columns=tower.columns, units=tower.units, site=tower.site
-                ),
-                recipe.daily,
-                recipe.inputs,
-                recipe.target,
+        tables = []
+        for tower in recipe.towers:
+            table = read_flux_table(
+                tower.files, kind=tower.kind, columns=tower.columns, units=tower.units, site=tower.site
             )
-            for tower in recipe.towers
-        ]
+            if (lines := tower.straight_lines) is not None:
+                table = without_straight_lines(table, lines.columns, lines.hours)
+            tables.append(daily_table(table, recipe.daily, recipe.inputs, recipe.target))
+        return tables
 
     @property
     def rules(self) -> DailyRules:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bmi_components.errors import ConfigurationError
-from bmi_components.lstm.flux.daily import DailyRules
+from bmi_components.lstm.flux.daily import DAY_OF_YEAR, DailyRules
 from bmi_components.lstm.flux.models import KIND
 from bmi_components.lstm.flux.network import NETWORKS, create_network
 from bmi_components.lstm.flux.recipe import Fit, Settings
@@ -152,6 +152,9 @@ def window_statistics(windows: Windows) -> dict[str, dict[str, float]]:
     columns[windows.target_name] = windows.target
     statistics = {}
     for name, values in columns.items():
+        if name == DAY_OF_YEAR:  # scaled already, and the same in every model
+            statistics[name] = {"mean": 0.0, "std": 1.0}
+            continue
         mean, std = float(values.mean()), float(values.std())
         varies = std > 1e-9 * max(abs(mean), 1e-30)
         statistics[name] = {"mean": mean, "std": std if varies else 1.0}
@@ -216,7 +219,7 @@ class _NetworkFit:
                 f"fit.batch is {fit.batch} and drop_last is on, but there are only {len(self.y)} training windows"
             )
         self.network = create_network(
-            settings.model, settings.sizes, len(training.input_names), training.length, seed
+            settings.model, settings.sizes, training.input_names, training.length, seed
         )
         self.optimiser = _make_optimiser(fit, self.network)
         self.epoch = 0
