@@ -176,8 +176,9 @@ def run_part(
     stop
         Whether to stop after the step; without it a worker's own: interrupted, or told to by a file.
     """
+    if Path.cwd() != Path(job.folder):
+        os.chdir(job.folder)  # for good: a Dask worker may have other parts of the run in other threads
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.chdir(job.folder))
         stop = stop or stack.enter_context(_told_to_stop(Path(job.work) / STOP))
         if job.results.exists():
             return True
@@ -214,29 +215,9 @@ class _Part:
 
     def run(self, progress: Callable[[int], None] | None, stop: Callable[[], bool]) -> bool:
         """Step to the end, or to a stop."""
-        job, formulation = self.job, self.formulation
-        partial = job.results.with_name(job.results.name + ".partial")
-        saved = self._saved() if formulation.can_be_saved and partial.is_file() else None
-        done = 0
-        if saved is not None:
-            done, folder = saved
-            formulation.load(folder)
-        else:
-            shutil.rmtree(self.states, ignore_errors=True)
-        first = formulation.forcing.table.time[formulation.forcing.first]
-        with RunFile(
-            job.results,
-            time=first + np.arange(self.steps) * np.timedelta64(STEP, "s"),
-            time_step=STEP,
-            catchments=job.catchments,
-            columns=self._columns(),
-            attributes={
-                "run_identity": job.identity,
-                "csv_headers": json.dumps([column.header for column in formulation.columns]),
-            },
-            precision="float64",
-            resume=saved is not None,
-        ) as file:
+        formulation = self.formulation
+        file, done = self._open()
+        with file:
             if progress is not None and done:
                 progress(done)
             while done < self.steps:
@@ -252,8 +233,38 @@ class _Part:
             formulation.finalize()
             file.complete()
         shutil.rmtree(self.states, ignore_errors=True)
-        shutil.rmtree(Path(job.work) / f"part-{job.number}.configs", ignore_errors=True)
+        shutil.rmtree(Path(self.job.work) / f"part-{self.job.number}.configs", ignore_errors=True)
         return True
+
+    def _open(self) -> tuple[RunFile, int]:
+        """Open the part's file, anew or where it was left, and the states that belong to it; return steps done."""
+        partial = self.job.results.with_name(self.job.results.name + ".partial")
+        saved = self._saved() if self.formulation.can_be_saved and partial.is_file() else None
+        if saved is not None:
+            done, folder = saved
+            try:
+                file = self._file(resume=True)
+            except StateError:  # a kill amid writing damages a netCDF file; the part begins again
+                pass
+            else:
+                self.formulation.load(folder)
+                return file, done
+        shutil.rmtree(self.states, ignore_errors=True)
+        return self._file(resume=False), 0
+
+    def _file(self, *, resume: bool) -> RunFile:
+        job, forcing = self.job, self.formulation.forcing
+        headers = [column.header for column in self.formulation.columns]
+        return RunFile(
+            job.results,
+            time=forcing.period[0] + np.arange(self.steps) * np.timedelta64(STEP, "s"),
+            time_step=STEP,
+            catchments=job.catchments,
+            columns=self._columns(),
+            attributes={"run_identity": job.identity, "csv_headers": json.dumps(headers)},
+            precision="float64",
+            resume=resume,
+        )
 
     def _chunk(
         self, start: int, progress: Callable[[int], None] | None, stop: Callable[[], bool]

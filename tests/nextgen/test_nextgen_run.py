@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -357,6 +361,75 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(folder: Path, case: st
     assert results_of(folder / "outputs") == expected
     with pytest.raises(StateError, match="no interrupted run"):
         run_realization(path, progress=False, resume=True)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = 12_000
+    monkeypatch.setattr(sys.modules[__name__], "HOURS", hours)
+    monkeypatch.setattr(sys.modules[__name__], "PERIOD", ("2020-01-01 00:00:00", "2021-05-14 23:00:00"))
+    path = lstm_folder(folder, ("lstm",), count=1)
+    command = [sys.executable, "-m", "bmi_components.cli", "nextgen", "run", str(path), "--quiet"]
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(command, env=environment)
+    work = folder / "outputs" / running.WORK
+    deadline = time.monotonic() + 120.0
+    while not list(work.glob("part-0.states/step-*")):
+        assert process.poll() is None, "it was over before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert [p.name for p in (folder / "outputs").iterdir()] == [running.WORK]
+    steps: list[int] = []
+    original = running._Part._chunk
+
+    def noted(self: Any, start: int, *others: Any) -> Any:
+        steps.append(start)
+        return original(self, start, *others)
+
+    monkeypatch.setattr(running._Part, "_chunk", noted)
+    assert run_realization(path, progress=False, resume=True).complete
+    resumed = results_of(folder / "outputs")
+    assert run_realization(path, progress=False).complete
+    assert results_of(folder / "outputs") == resumed
+    assert len((folder / "outputs" / "cat-0.csv").read_text().splitlines()) == hours + 1
+
+
+def test_a_damaged_file_costs_its_part_alone(folder: Path) -> None:
+    path = hbv_folder(folder)
+    run_realization(path, progress=False)
+    expected = results_of(folder / "outputs")
+    stops = after(30)
+    run_realization(path, progress=False, stop=lambda: next(stops))
+    partial = folder / "outputs" / running.WORK / "part-0.nc.partial"
+    partial.write_bytes(partial.read_bytes()[:2000])
+    assert run_realization(path, progress=False, resume=True).complete
+    assert results_of(folder / "outputs") == expected
+
+
+def test_dask_workers_give_the_same_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    path = hbv_folder(folder, count=4)
+    run_realization(path, progress=False)
+    expected = results_of(folder / "outputs")
+    monkeypatch.setattr(running, "PART", 2)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        done = run_realization(path, progress=False, scheduler=cluster.scheduler_address)
+    assert done.complete
+    assert list(results_of(folder / "outputs")) == list(expected)
+
+
+def test_without_dask_a_scheduler_is_an_error_that_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(BmiComponentsError, match="pip install distributed"):
+        run_realization(hbv_folder(folder), progress=False, scheduler="tcp://127.0.0.1:1")
 
 
 def test_a_changed_run_is_not_resumed(folder: Path) -> None:
