@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Component": "bmi_components.component",
     "DeltaHBV": "bmi_components.hbv.component",
+    "FourDVarNet": "bmi_components.fourdvarnet.component",
     "FluxLSTM": "bmi_components.lstm.flux.component",
+    "Lorenz63": "bmi_components.fourdvarnet.forecast",
     "Stepper": "bmi_components.stepper",
     "StreamflowLSTM": "bmi_components.lstm.component",
     "TrainedModel": "bmi_components.trained_model",
@@ -26,6 +28,8 @@ __all__ = [
     "Component",
     "DeltaHBV",
     "FluxLSTM",
+    "FourDVarNet",
+    "Lorenz63",
     "Stepper",
     "StreamflowLSTM",
     "TrainedModel",

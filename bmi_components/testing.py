@@ -707,7 +707,9 @@ def _check_parameters(kit: _Kit) -> None:
 
 
 def _check_nextgen(kit: _Kit) -> None:
-    hours = 2 * math.ceil(max(kit.time_step, 3600.0) / 3600.0)
+    # NextGen calls by the hour; of a model of much shorter steps, which nobody would run there, a few steps will do.
+    call = 3600.0 if kit.time_step >= 60.0 else 4.0 * kit.time_step
+    calls = 2 * math.ceil(max(kit.time_step, call) / call)
     probe = kit.open()
     try:
         balance = probe.get_var_type("ngen::mass_in") == "float64"
@@ -720,8 +722,9 @@ def _check_nextgen(kit: _Kit) -> None:
             model_params=dict(kit.parameters),
             mass_balance=balance,
             cache_input_metadata=caching,
+            time_step=call,
         )
-        for forcing in kit.weather(hours, 6):
+        for forcing in kit.weather(calls, 6):
             for name, value in adapter.step(forcing).items():
                 known_later = math.isnan(value) and _nan_is_data(adapter.model, name)
                 _promise(

@@ -72,8 +72,20 @@ def streamflow(
     return write
 
 
+def assimilation(extra: str = "") -> Callable[[Path], Path]:
+    """Return what writes a FourDVarNet configuration for a small untrained model."""
+
+    def write(folder: Path) -> Path:
+        from fourdvarnet_bundles import configuration
+
+        return configuration(folder, extra)
+
+    return write
+
+
 OUDIN = "potential_evapotranspiration: oudin\nstart_time: 2000-01-01\n"
 NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
+ASSIMILATION = "bmi_components.fourdvarnet.component:FourDVarNet"
 STREAMFLOW = "bmi_components.lstm.component:StreamflowLSTM"
 ELEVATION = {"parameters": {"elev_mean": 700.0}}
 DHBV = "bmi_components.hbv.component:DeltaHBV"
@@ -202,4 +214,17 @@ CASES = [
     ),
     Case("flux-half-hourly", FLUX, flux("inputs: half_hourly\n"), HALF_HOURS, "torch"),
     Case("flux-trees", FLUX, flux(model="random_forest"), bmi_tester=False),
+    Case(
+        "lorenz63",
+        "bmi_components.fourdvarnet.forecast:Lorenz63",
+        "state: [[8.0, 0.0, 30.0], [1.0, 1.0, 20.0]]\n",
+    ),
+    Case("fourdvarnet", ASSIMILATION, assimilation(), requires="jax"),
+    Case(
+        "fourdvarnet-ensemble",
+        ASSIMILATION,
+        assimilation("sites: 2\nstart: warm\nbackground: true\nensemble: {members: 3, noise: 1.4}\n"),
+        requires="jax",
+        bmi_tester=False,
+    ),
 ]
