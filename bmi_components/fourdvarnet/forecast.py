@@ -90,6 +90,7 @@ class Lorenz63(Component):
     """
 
     name = "Lorenz63"
+    METADATA = "../pymt/Lorenz63"
     settings_type = Lorenz63Settings
 
     def open(self, settings: Lorenz63Settings) -> Lorenz63Stepper:

@@ -13,6 +13,8 @@ import pytest
 
 import bmi_components
 from bmi_components.config import Settings, load
+from bmi_components.fourdvarnet.forecast import Lorenz63Settings
+from bmi_components.fourdvarnet.settings import FourDVarNetSettings
 from bmi_components.hbv.settings import DeltaHBVSettings
 from bmi_components.lstm.flux.settings import FluxLSTMSettings
 from bmi_components.lstm.settings import StreamflowLSTMSettings
@@ -59,6 +61,17 @@ CASES = {
         {"model": str(SOME), "tower": "US-Me2"},
         {"model": SOME, "missing_day": "nan", "utc_offset": 0.0},
         frozenset({"tower"}),
+    ),
+    "FourDVarNet": Case(
+        FourDVarNetSettings,
+        {"model": str(SOME), "sites": "3"},
+        {"model": SOME, "sites": 3, "background": False, "lag": 20},
+    ),
+    "Lorenz63": Case(
+        Lorenz63Settings,
+        {"x": "1.5"},
+        {"state": ((1.5, 0.0, 30.0),), "time_step": 0.01},
+        frozenset({"x", "y", "z"}),
     ),
 }
 
