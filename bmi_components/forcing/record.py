@@ -73,7 +73,8 @@ def read_record(
         raise ConfigurationError(
             f"{key}: the record has steps of {record.time_step} s, which do not make up the model's {time_step:g} s"
         )
-    rows = np.stack([record.values[v.symbol] for v in inputs], axis=1)
+    # Columns chosen from a file come transposed, and kernels take rows in one piece.
+    rows = np.ascontiguousarray(np.stack([record.values[v.symbol] for v in inputs], axis=1))
     if prepare is not None:
         rows = np.stack([prepare(row, float(record.time_step)) for row in rows])
     steps = len(rows) // int(parts)
