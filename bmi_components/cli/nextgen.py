@@ -96,6 +96,11 @@ def _add_configure(tasks: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "takes its parameters from",
     )
     task.add_argument(
+        "--spin-up",
+        action="store_true",
+        help="let the models take in the forcing before --start (δHBV: its warm-up; LSTM: its spin-up)",
+    )
+    task.add_argument(
         "--precipitation-units",
         metavar="UNITS",
         help="of precip_rate, where the forcing neither says nor shows it by APCP_surface",
@@ -158,6 +163,7 @@ def configure(arguments: argparse.Namespace) -> int:
         evapotranspiration=arguments.pet,
         climatology=arguments.climatology,
         precipitation_units=arguments.precipitation_units,
+        spin_up=arguments.spin_up,
         mass_balance=not arguments.no_mass_balance,
     )
     made = configure_realization(request)

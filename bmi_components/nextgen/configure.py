@@ -31,6 +31,7 @@ from bmi_components.nextgen.hydrofabric import Divide, is_geopackage, read_divid
 from bmi_components.nextgen.realization import (
     CSV,
     NETCDF,
+    STEP,
     ForcingParams,
     read_realization,
 )
@@ -66,6 +67,7 @@ class Request:
     evapotranspiration: str | None = None
     climatology: Path | None = None
     precipitation_units: str | None = None
+    spin_up: bool = False
     mass_balance: bool = True
 
 
@@ -121,9 +123,14 @@ class _Maker:
         start, end = (None if d is None else _date(d) for d in (request.start, request.end))
         with open_forcing(_forcing_params(request.forcing), tuple(divides), start, end) as forcing:
             period = forcing.period
+            if request.spin_up and forcing.first < 24:
+                raise ConfigurationError(
+                    f"--spin-up: {forcing.table.source} has {forcing.first} hours before the start; give a --start "
+                    "that leaves it a day at least"
+                )
             units = self.precipitation_units(forcing)
         path = self.forcing_path(units, tuple(divides))
-        text = self.settings(kind, models, period[0])
+        text = self.settings(kind, period[0]) + self.spin_up(kind, path, period[0])
         config_folder = self.folder / "config" / "cat_config" / kind
         config_folder.mkdir(parents=True)
         for name, divide in divides.items():
@@ -221,7 +228,7 @@ class _Maker:
 
     # ---------------------------------------------------------------- what comes out
 
-    def settings(self, kind: str, models: Sequence[TrainedModel], start: np.datetime64) -> str:
+    def settings(self, kind: str, start: np.datetime64) -> str:
         """Return what the configurations of all catchments have in common."""
         request = self.request
         folders = [str(path.resolve()) for path in request.models]
@@ -238,6 +245,16 @@ class _Maker:
                 raise ConfigurationError("--climatology is for δHBV 1.x alone")
             lines.append(f"climatology: {json.dumps(read_yaml(request.climatology))}")
         return "\n".join(lines) + "\n"
+
+    def spin_up(self, kind: str, forcing: str, start: np.datetime64) -> str:
+        """Return the setting that lets the component take in the forcing before the start."""
+        if not self.request.spin_up:
+            return ""
+        # A path in a configuration counts from its folder, config/cat_config/<kind>.
+        path = forcing if Path(forcing).is_absolute() else f"../../../{forcing}"
+        last = str(start - np.timedelta64(STEP, "s")).replace("T", " ")
+        record = {"kind": "nextgen", "path": path, "end": last}
+        return f"{'warm_up' if kind == 'hbv' else 'spin_up'}: {json.dumps(record)}\n"
 
     def realization(
         self,

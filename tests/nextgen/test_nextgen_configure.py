@@ -13,13 +13,14 @@ import netCDF4
 import numpy as np
 import pytest
 import yaml
-from hbv_bundles import UNIT, write_bundle
+from hbv_bundles import LUMPED, UNIT, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 from nextgen_folders import (
     CATCHMENTS,
     WEATHER,
     copy_weather,
+    read_rows,
     square,
     write_geojson,
     write_geopackage,
@@ -192,6 +193,49 @@ def test_attributes_unlike_those_of_the_training_are_pointed_out(
     (warning,) = (text for text in made.warnings if "attribute" in text)
     assert "elev_mean" in warning
     assert "300 ± 200" in warning
+
+
+@pytest.mark.parametrize("model", ["lstm", "hbv"])
+def test_the_forcing_before_the_start_spins_the_models_up(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("cat-1", "cat-2")
+    weather = write_weather(tmp_path / "forcing.nc", names, 24 * 12)
+    with netCDF4.Dataset(weather, "a") as file:
+        del file["precip_rate"].units  # nothing shows them, and the user says that they are what ngen takes
+    attributes = ("elev_mean", "slope_mean") if model == "lstm" else LUMPED
+    sample = {
+        "hydrofabric": write_geojson(tmp_path / "fabric.geojson", names),
+        "models": (
+            make_bundle().save(tmp_path / "m") if model == "lstm" else write_bundle(tmp_path / "m", "1.1p"),
+        ),
+        "forcing": weather,
+        "attributes": write_attributes(tmp_path / "a.csv", names, attributes, 1.5),
+        "start": "2020-01-11",
+        "precipitation_units": "m h-1",
+    }
+    depths = []
+    for spin_up in (True, False):
+        if model == "hbv" and not spin_up:
+            with pytest.raises(BmiComponentsError, match="warm_up"):
+                configure_realization(Request(**sample, output=tmp_path / "cold", spin_up=False))
+            continue
+        folder = tmp_path / f"made{spin_up}"
+        made = configure_realization(Request(**sample, output=folder, spin_up=spin_up))
+        assert main(["nextgen", "check", str(made.realization)]) == 0
+        assert main(["nextgen", "run", str(made.realization), "--quiet"]) == 0
+        together = read_rows(folder / "outputs" / "cat-2.csv")[1]
+        assert main(["nextgen", "run", str(made.realization), "--quiet", "--one-each"]) == 0
+        np.testing.assert_allclose(
+            read_rows(folder / "outputs" / "cat-2.csv")[1], together, rtol=1e-4, atol=1e-6
+        )
+        depths.append(together[:, 0])
+        assert together.shape[0] == 48
+    if model == "lstm":
+        assert (depths[0][:3] != depths[1][:3]).all()
+    with pytest.raises(BmiComponentsError, match="0 hours before the start"):
+        configure_realization(Request(**(sample | {"start": None}), output=tmp_path / "late", spin_up=True))
 
 
 # --- hydrofabrics ----------------------------------------------------------------------------------------------------
