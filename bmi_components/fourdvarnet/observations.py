@@ -35,6 +35,9 @@ class ObservationProtocol(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
         Variance of the observations' error, in the components' units squared.
     blank_ends
         Steps without observations at each end of a window.
+    blank_past
+        Whether nothing is observed before a step that is drawn anew for each window, as when a running assimilation
+        has only begun.
     """
 
     components: tuple[str, ...] | None = None
@@ -43,6 +46,7 @@ class ObservationProtocol(msgspec.Struct, forbid_unknown_fields=True, frozen=Tru
     missing: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     noise_variance: Annotated[float, Meta(ge=0.0)] = 2.0
     blank_ends: Annotated[int, Meta(ge=0)] = 10
+    blank_past: bool = False
 
 
 PROTOCOLS = {
@@ -115,6 +119,8 @@ def observation_mask(
     time = np.arange(length)
     seen = (time - first) % protocol.every == 0
     seen &= (time >= protocol.blank_ends) & (time < length - protocol.blank_ends)
+    if protocol.blank_past:
+        seen &= time >= generator.integers(0, length, (windows, 1))
     observed = np.array([protocol.components is None or name in protocol.components for name in names])
     mask: NDArray[np.bool_] = seen[:, :, None] & observed
     if protocol.missing > 0.0:

@@ -31,7 +31,7 @@ def windows(
 
 
 def test_interpolation_passes_through_observations_and_knows_only_the_mean_of_the_rest() -> None:
-    truth, seen = windows(PROTOCOLS["x_only"])
+    _, seen = windows(PROTOCOLS["x_only"])
     mean = STATES.mean(axis=0)
     found = linear_interpolation(seen, mean)
     mask = np.isfinite(seen)

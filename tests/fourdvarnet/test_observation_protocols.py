@@ -49,6 +49,13 @@ def test_noise_has_the_variance_that_is_asked_for() -> None:
     assert np.nanmean(errors) == pytest.approx(0.0, abs=0.05)
 
 
+def test_a_blank_past_ends_at_any_step_and_leaves_the_present_alone() -> None:
+    seen = seen_by(ObservationProtocol(every=1, blank_ends=0, blank_past=True), windows=2000, length=20)
+    assert seen[:, -1].all()
+    np.testing.assert_allclose(seen[:, :, 0].mean(axis=0), np.arange(1, 21) / 20, atol=0.05)
+    assert (np.diff(seen.astype(int), axis=1) >= 0).all()
+
+
 def test_windows_take_turns_between_protocols() -> None:
     turns = (PROTOCOLS["fablet"], PROTOCOLS["x_only"])
     seen = np.isfinite(observe(np.zeros((5, 40, 3)), turns, NAMES, np.random.default_rng(2)))
