@@ -6,7 +6,6 @@ import glob
 import os
 import platform
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -133,6 +132,10 @@ def _opened(
 
 def _files(realization: Realization, count: int) -> Iterator[Finding]:
     """Ngen keeps one csv file per catchment open."""
+    try:
+        import resource
+    except ImportError:  # Windows, where ngen does not run either
+        return
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     output = realization.output
     if output.catchment and not output.per_formulation and count + 50 > soft:
