@@ -325,7 +325,9 @@ class _Maker:
     def command(self, catchments: tuple[str, ...]) -> str:
         """Return how ngen is started."""
         fabric = self.request.hydrofabric.resolve()
-        nexuses = fabric if is_geopackage(fabric) else fabric.with_name("nexus_data.geojson")
+        nexuses: Path | str = fabric
+        if not is_geopackage(fabric):
+            nexuses = next(iter(sorted(fabric.parent.glob("*nex*.geojson"))), "NEXUSES.geojson")
         chosen = "all" if self.request.catchments is None else ",".join(catchments)
         return f"cd {_shown(self.target)} && ngen {fabric} '{chosen}' {nexuses} 'all' realization.json"
 

@@ -72,7 +72,7 @@ def write_csv_files(
                 names = [name for name in names if name != FLOW]
                 headers = json.loads(file.csv_headers)
                 catchments = [str(name) for name in file["catchment"][:]]
-                if output.nexus and fabric and not np.isnan(file[FLOW][0]).all():
+                if output.nexus and fabric and np.isfinite(np.ma.filled(file[FLOW][0], np.nan)).any():
                     _add_flows(file, catchments, fabric, flows)
                 if output.catchment and whole is None:
                     for name, columns in _by_catchment(file, names, catchments):

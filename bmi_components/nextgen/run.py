@@ -418,6 +418,8 @@ def run_realization(
     ]
     try:
         complete = _run_jobs(jobs, realization.steps, processes, scheduler, progress, stop)
+    except StateError:  # a worker was killed; what the others have saved is kept
+        raise
     except BaseException:
         _leave_no_trace(jobs, work, root)
         raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import bmipy
@@ -106,13 +109,6 @@ class DryingEvaporation(PotentialEvaporation):
     looks_back = True
 
 
-class Integers(PotentialEvaporation):
-    """A type that aborts ngen."""
-
-    def get_var_type(self, name: str) -> str:
-        return "int16" if name == EVAPORATION else "float64"
-
-
 class Fraction(DryingEvaporation):
     """Says how wet the soil is, from the evaporation of the same hour; what it says is a number of no units."""
 
@@ -122,3 +118,23 @@ class Fraction(DryingEvaporation):
 
     def get_var_units(self, name: str) -> str:
         return {EVAPORATION: "1", TEMPERATURE: "degC", WETNESS: "m s-1"}[name]
+
+
+class Fragile(Fraction):
+    """Kills its process once."""
+
+    looks_back = False
+
+    def initialize(self, config_file: str) -> None:
+        super().initialize(config_file)
+        fuse = Path("fuse")
+        if fuse.exists():
+            fuse.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Integers(PotentialEvaporation):
+    """A type that aborts ngen."""
+
+    def get_var_type(self, name: str) -> str:
+        return "int16" if name == EVAPORATION else "float64"

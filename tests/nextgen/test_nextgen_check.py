@@ -16,6 +16,7 @@ from nextgen_folders import DEPTH, RAIN, WEATHER, module, realization
 from test_nextgen_run import PERIOD, coupled, hbv_folder, lstm_folder
 
 from bmi_components.nextgen.check import check_realization, find_folder
+from bmi_components.nextgen.realization import read_realization
 from bmi_components.nextgen.verify import Finding
 
 HERE = str(Path(__file__).parent)
@@ -230,6 +231,30 @@ def test_csv_patterns_that_match_two_catchments(folder: Path) -> None:
     path.write_text(json.dumps(content))
     (error,) = found(path, "error")
     assert "both match for cat-0" in error
+
+
+@pytest.mark.parametrize(
+    ("interval", "end", "steps"),
+    [
+        (3600, "2020-01-03 11:00:00", 60),
+        (3600, "2020-01-01 00:00:00", 1),
+        (3600, "2020-01-01 00:30:00", 1),
+        (86_400, "2020-01-03 11:00:00", 49),  # ngen's clock stops at the last whole interval
+        (900, "2020-01-03 11:00:00", 60),
+    ],
+)
+def test_ngen_steps_by_the_hour_whatever_the_output_interval(
+    interval: int, end: str, steps: int, folder: Path
+) -> None:
+    path = realization(
+        folder / "r.json",
+        module("a.B", "x", {}),
+        "x",
+        PERIOD[0],
+        end,
+        time={"start_time": PERIOD[0], "end_time": end, "output_interval": interval},
+    )
+    assert read_realization(path).steps == steps
 
 
 # --- Python and NumPy ------------------------------------------------------------------------------------------------

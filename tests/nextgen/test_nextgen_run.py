@@ -194,7 +194,7 @@ def test_the_numbers_are_noaas(folder: Path, shared_data: Path) -> None:
         np.testing.assert_allclose(file[DEPTH][:, 0], depth, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["dhbv_drop_in", "dhbv_water_balance", "dhbv_hourly"])
+@pytest.mark.parametrize("name", ["dhbv_drop_in", "dhbv_water_balance", "dhbv_hourly", "lstm_drop_in"])
 def test_the_realizations_of_this_repository_run(
     name: str, folder: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +207,8 @@ def test_the_realizations_of_this_repository_run(
     copy_weather(shared_data, folder / "run" / "forcings" / "forcings.nc")
     write_bundle(folder / "dhbv_2", "2.0")
     folder_mts(folder / "dhbv_2_mts")
-    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", str(folder))
+    places = (str(folder), str(shared_data / "checkpoints"))
+    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", os.pathsep.join(places))
     path = folder / "run" / f"{name}.json"
     content = json.loads(path.read_text())
     content["time"] |= {"start_time": "2015-12-01 00:00:00", "end_time": "2015-12-04 23:00:00"}
@@ -410,6 +411,30 @@ def test_a_damaged_file_costs_its_part_alone(folder: Path) -> None:
     partial.write_bytes(partial.read_bytes()[:2000])
     assert run_realization(path, progress=False, resume=True).complete
     assert results_of(folder / "outputs") == expected
+
+
+def test_a_worker_that_was_killed_costs_what_it_had_not_saved(folder: Path) -> None:
+    names = ["cat-0", "cat-1"]
+    write_weather(folder / "forcing.nc", names, HOURS)
+    fraction = module(
+        "potential_evaporation.Fragile",
+        "/dev/null",
+        NAMES_MAP,
+        module_path=HERE,
+        main_output_variable=EVAPORATION,
+    )
+    path = realization(folder / "realization.json", fraction, "forcing.nc", *PERIOD)
+    fabric = write_geojson(folder / "fabric.geojson", names)
+    (note,) = run_realization(path, hydrofabric=fabric, progress=False).notes
+    assert "no water" in note
+    expected = results_of(folder / "outputs")
+    (folder / "fuse").touch()
+    with pytest.raises(StateError, match=r"a worker was killed.*--resume"):
+        run_realization(path, hydrofabric=fabric, progress=False, processes=2)
+    done = run_realization(path, hydrofabric=fabric, progress=False, processes=2, resume=True)
+    assert (done.complete, done.nexuses) == (True, 0)
+    assert results_of(folder / "outputs") == expected
+    assert not list((folder / "outputs").glob("nex-*"))
 
 
 def test_dask_workers_give_the_same_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
