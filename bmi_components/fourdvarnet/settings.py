@@ -36,14 +36,15 @@ class FourDVarNetSettings(Settings, kw_only=True, frozen=True):
         bool,
         Meta(
             description="Whether a forecast of the state is given at each step: innovations are then against it, and a "
-            "warm start has it at the window's end."
+            "previous analysis that is moved on ends with it."
         ),
     ] = False
     start: Annotated[
-        Literal["warm", "interpolation"],
+        Literal["interpolation", "warm"],
         Meta(
-            description="What the solver starts from: the previous analysis, moved on by a step (warm), or the "
-            "observations, interpolated, as in training (interpolation)."
+            description="Where the analysis comes from: the solver, which starts from interpolated observations as "
+            "in training (interpolation); or (warm) from whichever has the lower cost, that or the previous analysis "
+            "moved on by a step."
         ),
     ] = "interpolation"
     lag: Annotated[

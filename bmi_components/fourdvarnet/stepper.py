@@ -88,16 +88,23 @@ class FourDVarNetStepper(ArrayStepper):
         if background is not None:
             forecast = np.where(np.isfinite(background), background, forecast)
         self._remember(observation)
-        seen = self._seen()
-        found = self._model.solve(_windows(seen), self._start(seen, background))
-        analysis = self._unstacked(found.trajectory)
+        windows = _windows(self._seen())
+        found = self._model.solve(windows)
+        trajectory, reached = np.array(found.trajectory), np.array(found.cost)
+        if self._settings.start == "warm":
+            moved = self._moved_on(background, trajectory)
+            kept = self._model.solve(windows, moved, 0)
+            better = np.array(kept.cost) < reached
+            trajectory = np.where(better[:, None, None], moved, trajectory)
+            reached = np.where(better, kept.cost, reached)
+        analysis = self._unstacked(trajectory)
         known = np.isfinite(self.state["observations"]).any(
             axis=(0, 2)
         )  # a site never observed has no analysis
         analysis[:, :, ~known] = np.nan
         self.state["analysis"] = analysis
         self.state["steps"] = self.state["steps"] + 1
-        cost = np.where(known, np.array(found.cost).reshape(1 + self._members, self.size)[0], np.nan)
+        cost = np.where(known, reached.reshape(1 + self._members, self.size)[0], np.nan)
         self._publish(observation - forecast, cost)
         outputs[:] = self.state["latest"]
         return outputs
@@ -123,18 +130,14 @@ class FourDVarNetStepper(ArrayStepper):
             latest = latest + ensemble.noise * noise.standard_normal(latest.shape).astype(np.float32)
         state["perturbed"] = np.concatenate([state["perturbed"][1:], latest])
 
-    def _start(self, seen: Array, background: Array | None) -> Array | None:
-        """Return where the solver starts, as windows; None where that is the model's own first guess."""
-        if self._settings.start == "interpolation":
-            return None
+    def _moved_on(self, background: Array | None, otherwise: Array) -> Array:
+        """Return the previous analysis, moved on by a step, as windows; ``otherwise`` where there is none."""
         before = self.state["analysis"]
-        start = np.concatenate([before[1:], before[-1:]])
-        if not np.isfinite(start).all():
-            guess = self._unstacked(self._model.solve(_windows(seen), None, 0).trajectory)
-            start = np.where(np.isfinite(start), start, guess)
+        moved = np.concatenate([before[1:], before[-1:]])
         if background is not None:
-            start[-1] = np.where(np.isfinite(background), background, start[-1])
-        return _windows(start)
+            moved[-1] = np.where(np.isfinite(background), background, moved[-1])
+        windows = _windows(moved)
+        return np.where(np.isfinite(windows), windows, otherwise)
 
     def _publish(self, innovation: Array, cost: Array) -> None:
         """Put the outputs end to end."""
