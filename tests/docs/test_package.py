@@ -100,7 +100,9 @@ def test_no_module_executes_what_it_reads_or_needs_what_frameworks_pin(module: P
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
             # The one reader that names nothing but inert records, see tests/importers.
-            allowed = {"UnpicklingError"} | ({"Unpickler"} if module.name == "restricted_pickle.py" else set())
+            allowed = {"UnpicklingError"} | (
+                {"Unpickler"} if module.name == "restricted_pickle.py" else set()
+            )
             assert node.attr in allowed, f"line {node.lineno}: pickle may be refused, never read"
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             safe = {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only")
