@@ -46,7 +46,7 @@ from bmi_components.lstm.flux.windows import Windows
 from bmi_components.trained_model import TrainedModel
 from bmi_components.training.trainer import TrainingError
 
-QUICK = Fit(learning_rate=0.01, epochs=12, batch=64)
+QUICK = Fit(learning_rate=0.02, epochs=8, batch=64)
 SMALL = Settings(model="lstm", sequence_length=5, sizes={"hidden": 6, "dropout": 0.1}, fit=QUICK)
 
 
@@ -69,10 +69,12 @@ def assert_same_weights(one: TrainedModel, other: TrainedModel) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        msgspec.structs.replace(SMALL, fit=msgspec.structs.replace(QUICK, epochs=40)),
-        Settings(model="rnn", sizes={"hidden": 8}, fit=msgspec.structs.replace(QUICK, epochs=40)),
-        Settings(model="ann", fit=msgspec.structs.replace(QUICK, epochs=60)),
-        Settings(model="dynamic_ann", sizes={"layers": [8, 6]}, fit=msgspec.structs.replace(QUICK, epochs=60)),
+        msgspec.structs.replace(SMALL, fit=msgspec.structs.replace(QUICK, epochs=25)),
+        Settings(model="rnn", sizes={"hidden": 8}, fit=msgspec.structs.replace(QUICK, epochs=25)),
+        Settings(model="ann", fit=msgspec.structs.replace(QUICK, epochs=40)),
+        Settings(
+            model="dynamic_ann", sizes={"layers": [8, 6]}, fit=msgspec.structs.replace(QUICK, epochs=40)
+        ),
         Settings(model="xlstm_mixer", sizes={"latent": 8, "layers": 1}, fit=QUICK),
         Settings(model="random_forest", sizes={"n_estimators": 30}),
         Settings(model="xgboost", sizes={"n_estimators": 80, "learning_rate": 0.1, "max_depth": 4}),
@@ -150,7 +152,7 @@ def test_dlfm_s_way_of_fitting_hardly_learns_where_ours_does() -> None:
     dlfm = Fit(
         optimiser="sgd",
         learning_rate=0.001,
-        epochs=12,
+        epochs=8,
         shuffle=False,
         drop_last=True,
         clip=None,
@@ -170,7 +172,9 @@ def test_early_stopping_keeps_the_best_epoch_of_a_year_it_does_not_learn_from() 
     assert len(errors) == best + 5 < 200
     last_year = training.select(training.calendar_year == 2016)
     model = load_model(fitted.bundle)
-    assert score(model.predict(last_year.inputs), last_year.target).mse == pytest.approx(errors[best], rel=1e-4)
+    assert score(model.predict(last_year.inputs), last_year.target).mse == pytest.approx(
+        errors[best], rel=1e-4
+    )
     assert fitted.bundle.provenance["epochs"] == best + 1
 
 
@@ -196,10 +200,18 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_climatology_knows_the_season_of_each_tower_and_nothing_else() -> None:
     here, there = learnable_windows(), learnable_windows(seed=1, site="XX-Oth")
     there = replace(there, target=there.target + 100.0)
-    both = [np.concatenate((getattr(here, n), getattr(there, n))) for n in ("inputs", "target", "date", "site")]
+    both = [
+        np.concatenate((getattr(here, n), getattr(there, n))) for n in ("inputs", "target", "date", "site")
+    ]
     years = np.concatenate((here.calendar_year, there.calendar_year))
     together = replace(
-        here, inputs=both[0], target=both[1], date=both[2], site=both[3], calendar_year=years, season_year=years
+        here,
+        inputs=both[0],
+        target=both[1],
+        date=both[2],
+        site=both[3],
+        calendar_year=years,
+        season_year=years,
     )
     training, unseen = halves(together)
     for climatology in (smoothed_mean, harmonics):
@@ -254,10 +266,12 @@ def made_years(folds: Sequence[object]) -> list[int]:
 
 
 def test_candidates_are_all_combinations() -> None:
-    made = candidates(SMALL, {"sequence_length": [3, 7], "sizes.hidden": [4, 8, 9], "fit.learning_rate": [0.1]})
+    made = candidates(
+        SMALL, {"sequence_length": [3, 7], "sizes.hidden": [4, 8, 9], "fit.learning_rate": [0.1]}
+    )
     assert len(made) == 6
     assert [(c.sequence_length, c.sizes["hidden"]) for c in made][:4] == [(3, 4), (3, 8), (3, 9), (7, 4)]
-    assert all(c.fit.learning_rate == 0.1 and c.fit.epochs == 12 and c.sizes["dropout"] == 0.1 for c in made)
+    assert all(c.fit.learning_rate == 0.1 and c.fit.epochs == 8 and c.sizes["dropout"] == 0.1 for c in made)
     assert candidates(SMALL, {}) == [SMALL]
     with pytest.raises(ConfigurationError, match=r"'hidden' cannot be varied"):
         candidates(SMALL, {"hidden": [3]})
@@ -268,7 +282,7 @@ def test_candidates_are_all_combinations() -> None:
 def recipe(folder: Path, **changes: object) -> Recipe:
     """Two and a half years of a daily tower, models of a second."""
     made = Recipe(
-        towers=(Tower(files=(str(write_tower(folder / "XX-Syn.csv", 900)),)),),
+        towers=(Tower(files=(str(write_tower(folder / "XX-Syn.csv", 850)),)),),
         output=str(folder / "run"),
         inputs=("PPFD_IN", "TA_F"),
         target="NEE",
@@ -332,7 +346,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     def count(number: int) -> None:
         nonlocal epochs
         epochs += number
-        if epochs == 30:  # in the middle of the third fit
+        if epochs == 20:  # in the middle of the third fit
             interrupts.append(2)
         advance(number)
 
@@ -423,7 +437,7 @@ def test_sequence_importance_compares_the_same_days(tmp_path: Path) -> None:
 def test_variable_importance_finds_what_was_put_in(tmp_path: Path) -> None:
     windows = learnable_windows()
     training, unseen = halves(windows)
-    settings = msgspec.structs.replace(SMALL, fit=msgspec.structs.replace(QUICK, epochs=60))
+    settings = msgspec.structs.replace(SMALL, fit=msgspec.structs.replace(QUICK, epochs=30))
     model = load_model(fit_model(settings, training, seed=0).bundle)
     importance = variable_importance(model, unseen)
     assert importance.variance.shape == (5, 3)
