@@ -67,7 +67,7 @@ def plot_predictions(path: Path, windows: Windows, predicted: Array, title: str)
         series = np.full((2, days.size), np.nan)
         series[:, (windows.date[here] - first).astype(np.int64)] = windows.target[here], predicted[here]
         axes.plot(days, series[0], ".", color="black", markersize=3, label="observed")
-        axes.plot(days, series[1], "-", color=COLOURS[1], linewidth=1.3, label="predicted")
+        axes.plot(days, series[1], ".-", color=COLOURS[1], markersize=2.5, linewidth=1.3, label="predicted")
         axes.axhline(0, color=GREY, linewidth=0.5)
         axes.set_xlim(days[0], days[-1])
         axes.set_ylabel(f"{site}, {year}\n({windows.target_units})", fontsize=8)
