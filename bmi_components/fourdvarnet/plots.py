@@ -61,7 +61,15 @@ def plot_trajectory(
     for component, axes in enumerate(panels):
         axes.plot(steps, truth[:, component], color="black", linewidth=2.2, label="truth")
         for (name, analysis), colour in zip(analyses.items(), COLOURS, strict=False):
-            axes.plot(steps, analysis[:, component], color=colour, linewidth=1.1, label=name)
+            learned = name == "4DVarNet"
+            axes.plot(
+                steps,
+                analysis[:, component],
+                color=colour,
+                linewidth=1.9 if learned else 1.0,
+                zorder=3 if learned else 2,
+                label=name,
+            )
         axes.plot(
             steps,
             observations[:, component],

@@ -97,6 +97,8 @@ class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         Largest norm of the gradient.
     prior_loss
         Weight of the prior's costs in the loss.
+    reach
+        The error counts from so many steps before a window's first observation; what was earlier nobody can know.
     differentiation
         How gradients go through the solver's iterations: "unrolled", "checkpointed" or "one_step".
     average
@@ -112,6 +114,7 @@ class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     final_fraction: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.01
     clip: Rate = 1.0
     prior_loss: Annotated[float, Meta(ge=0.0)] = 0.1
+    reach: NotNegative = 20
     differentiation: Differentiation = "unrolled"
     average: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
 

@@ -241,7 +241,11 @@ class Trainer:
                 first_guess(settings, observations),
                 differentiation=recipe.differentiation,
             ).trajectory
-            error = jnp.mean(importance * (found - truth) ** 2)
+            steps = jnp.arange(truth.shape[0])
+            first = jnp.min(jnp.where(jnp.isfinite(observations).any(axis=1), steps, truth.shape[0]))
+            counted = (steps >= first - recipe.reach).astype(truth.dtype)
+            errors = jnp.mean(importance * (found - truth) ** 2, axis=1)
+            error = jnp.sum(counted * errors) / jnp.maximum(jnp.sum(counted), 1.0)
             costs = model.prior.cost(parameters["prior"], found) + model.prior.cost(
                 parameters["prior"], truth
             )
