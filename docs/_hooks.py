@@ -10,7 +10,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,15 +166,16 @@ def shared_parts() -> tuple[type[Any], ...]:
     return Catchment, ForcingSource
 
 
-def settings(kind: type[Any], heading: str) -> str:
+def settings(kind: type[Any], heading: str, elsewhere: Collection[type[Any]] = ()) -> str:
     """Return the keys of a settings class, then those of every part that it is made of, from the schema.
 
-    Parts that components share are described in a section of their own, see `shared_sections`.
+    Parts that components share are described in a section of their own, see `shared_sections`, and so are those
+    ``elsewhere``.
     """
     from bmi_components.config import describe
 
     waiting: list[Any] = [kind]
-    done: set[Any] = set(shared_parts()) - {kind}
+    done: set[Any] = {*shared_parts(), *elsewhere} - {kind}
     sections = []
     while waiting:
         part = waiting.pop(0)
@@ -252,6 +253,41 @@ def recipe() -> str:
     return settings(Recipe, "###")
 
 
+def flux_recipe() -> str:
+    """Return the keys of a flux model's recipe, without those of the daily rules."""
+    from bmi_components.lstm.flux.daily import DailyRules
+    from bmi_components.lstm.flux.recipe import Recipe
+
+    return settings(Recipe, "###", {DailyRules})
+
+
+def flux_daily_rules() -> str:
+    """Return the rules by which half-hours become days."""
+    from bmi_components.lstm.flux.daily import DailyRules
+
+    return settings(DailyRules, "####")
+
+
+def flux_sizes() -> str:
+    """Return the sizes of every flux model."""
+    from bmi_components.lstm.flux.dense import AnnSizes, DynamicAnnSizes
+    from bmi_components.lstm.flux.recurrent import RecurrentSizes
+    from bmi_components.lstm.flux.training import ForestSizes, XgboostSizes
+    from bmi_components.lstm.flux.xlstm import XlstmSizes
+    from bmi_components.lstm.flux.xlstm_mixer import XlstmMixerSizes
+
+    kinds: dict[str, type[Any]] = {
+        "`lstm`, `rnn`": RecurrentSizes,
+        "`ann`": AnnSizes,
+        "`dynamic_ann`": DynamicAnnSizes,
+        "`xlstm`": XlstmSizes,
+        "`xlstm_mixer`": XlstmMixerSizes,
+        "`random_forest`": ForestSizes,
+        "`xgboost`": XgboostSizes,
+    }
+    return "\n\n".join(f"#### {name}\n\n{settings(kind, '#####')}" for name, kind in kinds.items())
+
+
 def hbv_hyperparameters() -> str:
     """Return the hyper-parameters of a δHBV model."""
     from bmi_components.hbv.model import HBVHyperparameters
@@ -289,6 +325,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     for f in (
         benchmarks,
         configuration,
+        flux_daily_rules,
+        flux_recipe,
+        flux_sizes,
         hbv_parameters,
         hbv_routing_parameters,
         hbv_variants,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bmi_components.lstm.flux.climatology import CLIMATOLOGIES
 from bmi_components.lstm.flux.folds import split_evaluation
 from bmi_components.lstm.flux.network import NETWORKS, average
-from bmi_components.lstm.flux.recipe import Settings, candidates
+from bmi_components.lstm.flux.recipe import Settings, candidates, identity
 from bmi_components.lstm.flux.runs import FittedModel, Run, mean_prediction
 from bmi_components.lstm.flux.scores import Scores, score
 from bmi_components.lstm.flux.tuning import CandidateScores, best_candidate, tune
@@ -98,6 +98,7 @@ def train_test_eval(run: Run) -> Judged:
         },
         "seeds": run.seeds(recipe.final_fits)[: len(kept) if settings.model in NETWORKS else 1],
         "settings": msgspec.to_builtins(settings),
+        "recipe": {key: value for key, value in identity(recipe).items() if key != "compare"},
     }
     provenance.pop("seed", None)
     return Judged(

@@ -169,7 +169,7 @@ class Split(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     years
         How many.
     by
-        Which years; see `Grouping`.
+        Which: "season" years, "calendar" years, years from "july" to June, or single "month"s.
     """
 
     years: Positive = 3
@@ -182,7 +182,8 @@ class Folds(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     Attributes
     ----------
     by
-        Which years; see `Grouping`. Towers that share a year are held out together.
+        Which: "season" years, "calendar" years, years from "july" to June, or single "month"s. Towers that share one
+        are held out together.
     count
         Number of folds; null: as many as there are.
     least

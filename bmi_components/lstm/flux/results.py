@@ -203,12 +203,17 @@ def _data_sentence(run: Run, judged: Judged) -> str:
     return (
         f"Towers: {towers}. Inputs: {inputs}. {len(training)} training windows "
         f"({training.date.min()} to {training.date.max()}), {len(evaluation)} evaluation windows "
-        f"({evaluation.date.min()} to {evaluation.date.max()}), divided by {_unit(run.recipe.split.by)}s."
+        f"({evaluation.date.min()} to {evaluation.date.max()}), divided by {_unit(run.recipe.split.by, plural=True)}."
     )
 
 
-def _unit(by: str) -> str:
-    return {"season": "season year", "calendar": "calendar year", "july": "year from July"}.get(by, by)
+def _unit(by: str, plural: bool = False) -> str:
+    before, noun, after = {
+        "season": ("season ", "year", ""),
+        "calendar": ("calendar ", "year", ""),
+        "july": ("", "year", " from July"),
+    }.get(by, ("", by, ""))
+    return f"{before}{noun}{'s' if plural else ''}{after}"
 
 
 def _short(settings: Settings) -> Row:
