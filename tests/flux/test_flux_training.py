@@ -494,3 +494,11 @@ def test_evaluation_years_are_the_last_ones() -> None:
     training, evaluation = split_evaluation(windows, Split(years=1, by="july"))
     assert training.date.max() == np.datetime64("2017-06-30")
     assert evaluation.date.min() == np.datetime64("2017-07-01")
+
+
+def test_the_recipes_that_ship_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMERIFLUX", "/nowhere")
+    found = sorted((Path(__file__).parents[2] / "configs").glob("train_flux_*.yaml"))
+    assert len(found) == 4
+    outputs = {load_recipe(path).output for path in found}
+    assert len(outputs) == 4
