@@ -122,7 +122,7 @@ def plot_variable_importance(path: Path, importance: VariableImportance) -> None
 
 
 def plot_skill(path: Path, skill: Mapping[str, Mapping[str, float]], title: str = "") -> None:
-    """Draw R2 by model as bars, a group for each tower; ``skill[tower][model]``."""
+    """Draw R2 by model as bars, a group for each tower; ``skill[tower][model]``. Bars below -0.3 are cut off."""
     models = list(dict.fromkeys(model for scores in skill.values() for model in scores))
     figure = Figure(figsize=(1.5 + 2.6 * len(skill), 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -132,6 +132,7 @@ def plot_skill(path: Path, skill: Mapping[str, Mapping[str, float]], title: str 
         heights = [scores.get(model, np.nan) for scores in skill.values()]
         axes.bar(places, heights, width * 0.92, color=COLOURS[number % len(COLOURS)], label=model)
     axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.3))
     axes.set_xticks(np.arange(len(skill)), list(skill))
     axes.set_ylabel("R² on days not seen")
     axes.set_title(title, loc="left", fontsize=10)
