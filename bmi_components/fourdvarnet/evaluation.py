@@ -34,7 +34,7 @@ Values = NDArray[np.float64]
 LEARNED = "4DVarNet"
 DESCENT = "gradient descent, same cost"
 DESCENT_ITERATIONS = 2_000
-DESCENT_RATES = (0.3, 0.1, 0.03)
+DESCENT_RATES = (0.3, 0.1, 0.03, 0.01)
 """Step lengths that are tried on a few windows; the one that ends with the lowest cost is used."""
 
 

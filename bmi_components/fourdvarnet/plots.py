@@ -125,9 +125,11 @@ def plot_costs(path: Path, costs: Mapping[str, Values]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for (name, values), colour in zip(costs.items(), COLOURS, strict=False):
-        iterations = np.arange(values.size)
+        known = np.flatnonzero(np.isfinite(values) & (values > 0.0))  # plain descent may run away
+        if known.size == 0:
+            continue
         marker = "o" if values.size < 50 else ""
-        axes.loglog(iterations + 1, values, marker=marker, markersize=4, color=colour, label=name)
+        axes.loglog(known + 1, values[known], marker=marker, markersize=4, color=colour, label=name)
     axes.set_xlabel("iteration + 1")
     axes.set_ylabel("variational cost, mean over windows")
     axes.grid(color="#dddddd", linewidth=0.5)

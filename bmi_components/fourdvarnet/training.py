@@ -270,7 +270,8 @@ class Trainer:
             parts = tuple(model.standardised(array).reshape(shape) for array in (truth, observations))
             nothing: Any = (jnp.zeros((), truth.dtype), jax.tree.map(jnp.zeros_like, parameters))
             (loss, gradient), _ = jax.lax.scan(add, nothing, parts)
-            loss = jnp.where(jnp.isfinite(optax.global_norm(gradient)), loss, jnp.nan)
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient))
+            loss = jnp.where(jnp.isfinite(total), loss, jnp.nan)
             change, state = self.optimiser.update(gradient, state, parameters)
             parameters = optax.apply_updates(parameters, change)
             if average is not None and recipe.average is not None:
