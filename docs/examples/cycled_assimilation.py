@@ -1,6 +1,5 @@
 """A forecast of Lorenz-63 that is corrected as it goes: Lorenz63, observations and FourDVarNet coupled in a cycle."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +53,8 @@ def nudged(folder: Path, seen: Array, gain: float) -> Array:
     return states
 
 
-def cycled(folder: Path, seen: Array, model: Path, settings: str = "") -> tuple[Array, Array]:
-    """Return forecasts and analyses, ``[step, component]``: each step starts from the analysis before it."""
+def cycled(folder: Path, seen: Array, model: Path, settings: str = "") -> tuple[Array, Array, Array]:
+    """Return forecasts, analyses and lagged analyses, ``[step, component]``: a step starts from the last analysis."""
     path = folder / "assimilation.yaml"
     path.write_text(f"model: {model}\nbackground: true\n{settings}")
     assimilation = FourDVarNet()
@@ -67,13 +66,15 @@ def cycled(folder: Path, seen: Array, model: Path, settings: str = "") -> tuple[
         + [f"assimilation:analysed_{c} -> forecast:analysed_{c}" for c in COMPONENTS],
         {f"assimilation:observed_{c}": seen[:, [number]] for number, c in enumerate(COMPONENTS)},
     )
-    wanted = [f"forecast:{c}" for c in COMPONENTS] + [f"assimilation:analysed_{c}" for c in COMPONENTS]
+    kinds = ("forecast:{}", "assimilation:analysed_{}", "assimilation:lagged_{}")
+    wanted = [kind.format(c) for kind in kinds for c in COMPONENTS]
     found = run.run(len(seen) * STEP, wanted, progress=False)
 
-    def read(name: Callable[[str], str]) -> Array:
-        return np.stack([found[name(c)].values[:, 0] for c in COMPONENTS], axis=1)
-
-    return read(lambda c: f"forecast.{c}"), read(lambda c: f"assimilation.analysed_{c}")
+    forecasts, analyses, lagged = (
+        np.stack([found[kind.format(c).replace(":", ".")].values[:, 0] for c in COMPONENTS], axis=1)
+        for kind in kinds
+    )
+    return forecasts, analyses, lagged
 
 
 def error(states: Array, truth: Array, after: int = 200) -> float:
