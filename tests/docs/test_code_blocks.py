@@ -22,6 +22,7 @@ NOT_RUN = {
     "needs pymt": 2,
     "makes the environment": 3,
     "takes hours": 2,
+    "takes minutes": 1,
     "needs data of yours": 5,
 }
 """How many blocks may stand without being run, by reason; one more is a decision that changes a number."""
