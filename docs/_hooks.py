@@ -234,6 +234,27 @@ def streamflow_configuration() -> str:
     return settings(StreamflowLSTMSettings, "###")
 
 
+def flux_configuration() -> str:
+    """Return the keys of FluxLSTM's configuration file."""
+    from bmi_components.lstm.flux.settings import FluxLSTMSettings
+
+    return settings(FluxLSTMSettings, "###")
+
+
+def assimilation_configuration() -> str:
+    """Return the keys of FourDVarNet's configuration file."""
+    from bmi_components.fourdvarnet.settings import FourDVarNetSettings
+
+    return settings(FourDVarNetSettings, "###")
+
+
+def lorenz_configuration() -> str:
+    """Return the keys of Lorenz63's configuration file."""
+    from bmi_components.fourdvarnet.forecast import Lorenz63Settings
+
+    return settings(Lorenz63Settings, "###")
+
+
 def shared_sections() -> str:
     """Return the keys of the parts that several components have."""
     return "\n\n".join(f"### {part.__name__}\n\n{settings(part, '###')}" for part in shared_parts())
@@ -323,8 +344,10 @@ def benchmarks() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
+        assimilation_configuration,
         benchmarks,
         configuration,
+        flux_configuration,
         flux_daily_rules,
         flux_recipe,
         flux_sizes,
@@ -333,6 +356,7 @@ GENERATED: dict[str, Callable[[], str]] = {
         hbv_variants,
         hbv_hyperparameters,
         hbv_outputs,
+        lorenz_configuration,
         not_stepped,
         public_names,
         recipe,

@@ -11,7 +11,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The example of the documentation is tested like a component of ours; several areas use HBV's small models.
-for folder in ("docs/examples", "tests/flux", "tests/hbv", "tests/importers", "tests/lstm", "tests/fourdvarnet"):
+for folder in (
+    "docs/examples",
+    "tests/flux",
+    "tests/hbv",
+    "tests/importers",
+    "tests/lstm",
+    "tests/fourdvarnet",
+):
     sys.path.insert(0, str(REPOSITORY / folder))
 
 
