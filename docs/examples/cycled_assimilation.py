@@ -77,6 +77,19 @@ def cycled(folder: Path, seen: Array, model: Path, settings: str = "") -> tuple[
     return forecasts, analyses, lagged
 
 
+def four_d_var(seen: Array, times: NDArray[np.int64], window: int = 200) -> Array:
+    """Return the states at some steps by strong-constraint 4DVar with the true equations, ``[time, component]``.
+
+    Each is the end of the trajectory that fits the ``window`` steps up to it best. Needs the extra "assimilation".
+    """
+    from bmi_components.fourdvarnet.baselines import strong_constraint_4dvar
+
+    system = SYSTEMS["lorenz63"]
+    windows = np.stack([seen[end + 1 - window : end + 1] for end in times])
+    climate = trajectory(system, 5_000, spin_up=20.0)
+    return strong_constraint_4dvar(system, windows, climate)[:, -1]
+
+
 def error(states: Array, truth: Array, after: int = 200) -> float:
     """Return the root mean square difference over all components, without the first steps."""
     return float(np.sqrt(np.mean((states[after:] - truth[after:]) ** 2)))
