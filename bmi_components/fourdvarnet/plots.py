@@ -126,10 +126,11 @@ def plot_costs(path: Path, costs: Mapping[str, Values]) -> None:
     axes = figure.add_subplot()
     for (name, values), colour in zip(costs.items(), COLOURS, strict=False):
         known = np.flatnonzero(np.isfinite(values) & (values > 0.0))  # plain descent may run away
-        if known.size == 0:
-            continue
         marker = "o" if values.size < 50 else ""
-        axes.loglog(known + 1, values[known], marker=marker, markersize=4, color=colour, label=name)
+        axes.plot(known + 1, values[known], marker=marker, markersize=4, color=colour, label=name)
+    axes.set_xscale("log")
+    if axes.dataLim.y1 > 0.0:
+        axes.set_yscale("log")
     axes.set_xlabel("iteration + 1")
     axes.set_ylabel("variational cost, mean over windows")
     axes.grid(color="#dddddd", linewidth=0.5)
