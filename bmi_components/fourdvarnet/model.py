@@ -164,15 +164,8 @@ class FourDVarNet:
             Of the weights and all arithmetic; float64 needs JAX's 64-bit mode.
         """
         model = cls(hyperparameters, components, normalisation, time_step, {})
-        first, second = jax.random.split(jax.random.key(seed))
-        size = len(model.components)
-        model.parameters = {
-            "prior": model.prior.initial_parameters(first, dtype),
-            "modulation": lstm.initial_parameters(
-                hyperparameters.modulation, hyperparameters.window, size, second, dtype
-            ),
-            "weights": initial_weights(hyperparameters.solver, dtype),
-        }
+        # compiled as a whole, since compiling each small operation for itself takes longer
+        model.parameters = jax.jit(partial(model._draw, dtype=dtype))(jax.random.key(seed))
         return model
 
     @classmethod
@@ -188,10 +181,10 @@ class FourDVarNet:
             raise BundleError(f"this bundle holds a model of kind {bundle.kind!r}; {KIND!r} is needed here")
         try:
             hyperparameters = msgspec.convert(dict(bundle.hyperparameters), FourDVarNetHyperparameters)
-            drawn = cls.create(hyperparameters, bundle.outputs, bundle.normalisation, bundle.time_step)
+            model = cls(hyperparameters, bundle.outputs, bundle.normalisation, bundle.time_step, {})
         except (msgspec.ValidationError, ConfigurationError) as error:
             raise BundleError(f"the bundle does not describe a 4DVarNet: {error}") from error
-        names = flatten(drawn.parameters)
+        names = flatten(jax.eval_shape(partial(model._draw, dtype=jnp.float32), jax.random.key(0)))
         for name in sorted(set(names) ^ set(bundle.weights)):
             word = "lacks" if name in names else "has an unknown"
             raise BundleError(f"the bundle {word} weight {name!r}")
@@ -200,8 +193,20 @@ class FourDVarNet:
                 raise BundleError(
                     f"weight {name!r} has shape {bundle.weights[name].shape}; its settings need {array.shape}"
                 )
-        drawn.parameters = unflatten({name: jnp.asarray(bundle.weights[name]) for name in names})
-        return drawn
+        model.parameters = unflatten({name: jnp.asarray(bundle.weights[name]) for name in names})
+        return model
+
+    def _draw(self, key: Array, dtype: Any) -> dict[str, Any]:
+        """Draw weights."""
+        settings = self.hyperparameters
+        first, second = jax.random.split(key)
+        return {
+            "prior": self.prior.initial_parameters(first, dtype),
+            "modulation": lstm.initial_parameters(
+                settings.modulation, settings.window, len(self.components), second, dtype
+            ),
+            "weights": initial_weights(settings.solver, dtype),
+        }
 
     def to_bundle(self, provenance: Mapping[str, Any] | None = None, licence: str = "") -> TrainedModel:
         """Return the model as a bundle, to be saved."""

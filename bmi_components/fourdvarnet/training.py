@@ -125,7 +125,7 @@ class Trainer:
         )
         self.parameters: Parameters = self.model.parameters
         self.optimiser = _optimiser(recipe)
-        self.optimiser_state: Any = self.optimiser.init(self.parameters)
+        self.optimiser_state: Any = jax.jit(self.optimiser.init)(self.parameters)
         self.average: Parameters | None = None if recipe.training.average is None else self.parameters
         self._update = jax.jit(self._make_update())
         self.iteration = 0
