@@ -1,4 +1,4 @@
-"""Programs that one test has compiled serve the others."""
+"""Programs are compiled in a hurry, and those that one test has compiled serve the others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep compiled programs on disk while the tests run: compiling takes nearly all of their time."""
+    """Optimise little, and keep compiled programs while the tests run: compiling takes nearly all of their time."""
     settings = {
+        "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0.3,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: getattr(jax.config, name) for name in settings}
+    before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
     yield
