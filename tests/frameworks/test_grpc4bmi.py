@@ -132,13 +132,21 @@ def drive(component: bmipy.Bmi, seed: int) -> None:
 
 
 def test_metadata_are_the_same_through_the_wire(both: Served) -> None:
-    for ask in (
-        "component_name input_item_count output_item_count input_var_names output_var_names "
-        "start_time current_time end_time time_step time_units"
-    ).split():
+    for ask in [
+        "component_name",
+        "input_item_count",
+        "output_item_count",
+        "input_var_names",
+        "output_var_names",
+        "start_time",
+        "current_time",
+        "end_time",
+        "time_step",
+        "time_units",
+    ]:
         assert getattr(both.remote, f"get_{ask}")() == getattr(both.local, f"get_{ask}")(), ask
     for name in names_of(both.local):
-        for ask in "grid type units itemsize nbytes location".split():
+        for ask in ["grid", "type", "units", "itemsize", "nbytes", "location"]:
             asked = f"get_var_{ask}"
             assert getattr(both.remote, asked)(name) == getattr(both.local, asked)(name), (ask, name)
 
@@ -146,7 +154,7 @@ def test_metadata_are_the_same_through_the_wire(both: Served) -> None:
 def test_grids_are_the_same_through_the_wire(both: Served) -> None:
     for grid in {both.local.get_var_grid(name) for name in names_of(both.local)}:
         counts = {}
-        for ask in "rank size type node_count edge_count face_count".split():
+        for ask in ["rank", "size", "type", "node_count", "edge_count", "face_count"]:
             counts[ask] = getattr(both.local, f"get_grid_{ask}")(grid)
             assert getattr(both.remote, f"get_grid_{ask}")(grid) == counts[ask], ask
         nodes, edges, faces = counts["node_count"], counts["edge_count"], counts["face_count"]
@@ -273,7 +281,9 @@ def test_missing_forcing_and_a_missing_file_are_named(served: Served, tmp_path: 
 
 
 def test_with_debug_the_type_of_an_error_arrives_too(tmp_path: Path) -> None:
-    with Server("bmi_components.Lorenz63", tmp_path / "server.log", "--debug") as remote:
-        with pytest.raises(RemoteException, match=r"TimeError\('Lorenz63: update needs initialize"):
-            remote.update()
+    with (
+        Server("bmi_components.Lorenz63", tmp_path / "server.log", "--debug") as remote,
+        pytest.raises(RemoteException, match=r"TimeError\('Lorenz63: update needs initialize"),
+    ):
+        remote.update()
     assert "Traceback" in (tmp_path / "server.log").read_text()
