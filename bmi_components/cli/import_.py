@@ -14,6 +14,7 @@ __all__ = ["add_parser", "run"]
 
 FORMATS = {
     "deltamg": "δMG model folder: a .pt checkpoint, normalization_statistics.json and config.yaml",
+    "jaxcanveg": "JAX-CanVeg folder: an .eqx file and configs.json",
     "neuralhydrology": "neuralhydrology run folder: model_epoch*.pt, train_data and config.yml",
 }
 """What can be imported."""
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     BundleError
         If the source cannot be used or the bundle cannot be written.
     """
-    from bmi_components.importers import import_deltamg, import_neuralhydrology
+    from bmi_components.importers import import_deltamg, import_jaxcanveg, import_neuralhydrology
 
     if arguments.format == "neuralhydrology":
         model = import_neuralhydrology(
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             quantities=dict(arguments.quantity),
             time_step=arguments.time_step,
         )
+    elif arguments.format == "jaxcanveg":
+        model = import_jaxcanveg(arguments.source)
     else:
         model = import_deltamg(arguments.source)
     if arguments.licence:

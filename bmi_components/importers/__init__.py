@@ -10,11 +10,11 @@ from bmi_components.errors import BundleError
 from bmi_components.importers.finding import MODEL_PATH_VARIABLE
 from bmi_components.trained_model import DESCRIPTION_FILE, TrainedModel
 
-__all__ = ["import_deltamg", "import_neuralhydrology", "load_model"]
+__all__ = ["import_deltamg", "import_jaxcanveg", "import_neuralhydrology", "load_model"]
 
 
 def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_options: Any) -> TrainedModel:
-    """Load whatever trained model is at a path: a bundle, a δMG model folder or a neuralhydrology run folder.
+    """Load whatever trained model is at a path: a bundle, or a folder of δMG, neuralhydrology or JAX-CanVeg.
 
     What is inside decides. The model is read once per process and shared, as `TrainedModel.load` does.
 
@@ -22,7 +22,7 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_opti
     ----------
     path : path
         A bundle; a δMG model folder (NextGen's ``model_dir``), or a ``.pt`` file in it; a neuralhydrology run folder,
-        or the ``config.yml`` in it (NextGen's ``train_cfg_file``).
+        or the ``config.yml`` in it (NextGen's ``train_cfg_file``); a JAX-CanVeg folder, or its ``.eqx`` file.
     kind : str, optional
         The kind that the caller can use.
     run_options
@@ -40,6 +40,8 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_opti
         return _of_kind(import_neuralhydrology(folder, **run_options), kind, folder)
     if folder.suffix == ".pt" or any(folder.glob("*.pt")):
         return _of_kind(import_deltamg(folder), kind, folder)
+    if folder.suffix == ".eqx" or any(folder.glob("*.eqx")):
+        return _of_kind(import_jaxcanveg(folder), kind, folder)
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: there is no such folder, so no trained model; components also look for {folder.name!r} in the "
@@ -48,7 +50,7 @@ def load_model(path: str | os.PathLike[str], kind: str | None = None, **run_opti
     raise BundleError(
         f"{folder}: no trained model is here; a bundle holds {DESCRIPTION_FILE} and weights.safetensors, "
         "a δMG model folder config.yaml, normalization_statistics.json and a .pt file, a neuralhydrology run folder "
-        "config.yml, train_data and model_epoch*.pt"
+        "config.yml, train_data and model_epoch*.pt, a JAX-CanVeg folder configs.json and an .eqx file"
     )
 
 
@@ -76,3 +78,10 @@ def import_neuralhydrology(path: str | os.PathLike[str], **options: Any) -> Trai
     from bmi_components.importers import neuralhydrology
 
     return neuralhydrology.import_neuralhydrology(path, **options)
+
+
+def import_jaxcanveg(path: str | os.PathLike[str]) -> TrainedModel:
+    """Read a JAX-CanVeg folder, see `bmi_components.importers.jaxcanveg`; needs JAX."""
+    from bmi_components.importers import jaxcanveg
+
+    return jaxcanveg.import_jaxcanveg(path)
