@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +11,12 @@ from typing import Any
 import bmipy
 import numpy as np
 import pytest
+from bmi_server import Server  # before grpc4bmi: skips these tests where that is absent
 
 import bmi_components
 
-if os.environ.get("CI", "").lower() not in ("1", "true"):  # continuous integration installs the extra "test"
-    pytest.importorskip("grpc4bmi", reason="grpc4bmi is not installed: pip install 'bmi_components[grpc]'")
-
-import grpc
-from grpc4bmi.bmi_grpc_client import BmiClient, RemoteException
-
-DAY, HOUR = 86_400.0, 3_600.0
+import grpc  # isort: skip
+from grpc4bmi.bmi_grpc_client import BmiClient, RemoteException  # isort: skip
 
 
 def dhbv(folder: Path) -> Path:
@@ -53,35 +44,6 @@ class Served:
     remote: BmiClient
     local: bmipy.Bmi
     config_file: str
-
-
-class Server:
-    """``run-bmi-server`` on a free port, until the block ends."""
-
-    def __init__(self, name: str, log: Path, *options: str) -> None:
-        command = shutil.which("run-bmi-server", path=str(Path(sys.executable).parent))
-        assert command is not None, "grpc4bmi installs run-bmi-server beside the interpreter"
-        self._port = BmiClient.get_unique_port("localhost")
-        with log.open("w") as output:
-            self._process = subprocess.Popen(
-                [command, "--name", name, "--port", str(self._port), *options],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def __enter__(self) -> BmiClient:
-        self._channel = grpc.insecure_channel(f"localhost:{self._port}")
-        try:
-            return BmiClient(self._channel, timeout=60)
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.close()
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(timeout=30) == 0
 
 
 COMPONENTS: dict[str, tuple[Callable[[Path], Path], str]] = {

@@ -1,0 +1,47 @@
+"""A component behind grpc4bmi's ``run-bmi-server``, on loopback, for as long as a test takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if os.environ.get("CI", "").lower() not in ("1", "true"):  # continuous integration installs the extra "test"
+    pytest.importorskip("grpc4bmi", reason="grpc4bmi is not installed: it comes with the extra 'grpc'")
+
+import grpc
+from grpc4bmi.bmi_grpc_client import BmiClient
+
+
+class Server:
+    """``run-bmi-server`` on a free port, until the block ends."""
+
+    def __init__(self, name: str, log: Path, *options: str) -> None:
+        command = shutil.which("run-bmi-server", path=str(Path(sys.executable).parent))
+        assert command is not None, "grpc4bmi installs run-bmi-server beside the interpreter"
+        self._port = BmiClient.get_unique_port("localhost")
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                [command, "--name", name, "--port", str(self._port), *options],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> BmiClient:
+        self._channel = grpc.insecure_channel(f"localhost:{self._port}")
+        try:
+            return BmiClient(self._channel, timeout=60)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(timeout=30) == 0
