@@ -364,6 +364,22 @@ _LAND_SURFACE = (
         "soil_respiration",
         "Soil respiration",
     ),
+    Variable(
+        "land_surface_water__evapotranspiration_depth",
+        "m",
+        "evapotranspiration_depth",
+        "Actual evapotranspiration over the last update (NextGen's main output: metres per step)",
+        per_update=True,
+    ),
+    Variable(
+        "soil_surface__temperature", "degC", "soil_surface_temperature", "Temperature of the soil's surface"
+    ),
+    Variable(
+        "land_surface_energy-balance__converged_flag",
+        "1",
+        "converged",
+        "Whether the balances of leaves, air and soil were solved to the model's tolerance: 1, or 0 where not",
+    ),
 )
 
 _LEAF = (

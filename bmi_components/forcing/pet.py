@@ -16,6 +16,8 @@ import math
 import torch
 from torch import Tensor
 
+from bmi_components.forcing.humidity import vapour_pressure
+
 __all__ = [
     "extraterrestrial_radiation",
     "hargreaves",
@@ -162,7 +164,7 @@ def penman_monteith_hourly(
         available_energy=net_radiation - ground_heat,
         slope=4098.0 * saturation / _square(temperature + 237.3),
         kelvin=kelvin,
-        deficit=saturation - _vapour_pressure(specific_humidity, pressure),
+        deficit=saturation - vapour_pressure(specific_humidity, pressure),
         pressure=pressure,
         wind=wind,
         aerodynamic=37.0,
@@ -213,7 +215,7 @@ def penman_monteith_daily(
         available_energy=0.0864 * ((1.0 - ALBEDO) * shortwave + longwave) - emitted,
         slope=4098.0 * _saturation_vapour_pressure(mean_temperature) / _square(mean_temperature + 237.3),
         kelvin=mean_temperature + 273.0,  # as eq. 6 rounds it
-        deficit=saturation - _vapour_pressure(specific_humidity, pressure),
+        deficit=saturation - vapour_pressure(specific_humidity, pressure),
         pressure=pressure,
         wind=wind,
         aerodynamic=900.0,
@@ -245,11 +247,6 @@ def _combination(
 def _saturation_vapour_pressure(temperature: Tensor) -> Tensor:
     """Return the saturation vapour pressure, kPa, at ``temperature``, degC (FAO-56 eq. 11)."""
     return 0.6108 * torch.exp(17.27 * temperature / (temperature + 237.3))
-
-
-def _vapour_pressure(specific_humidity: Tensor, pressure: Tensor) -> Tensor:
-    """Return the vapour pressure, kPa, of moist air at ``pressure``, Pa."""
-    return specific_humidity * (pressure / 1000.0) / (0.622 + 0.378 * specific_humidity)
 
 
 def _square(x: Tensor) -> Tensor:

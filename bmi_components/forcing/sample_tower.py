@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bmi_components.forcing.humidity import vapour_pressure
 from bmi_components.forcing.series import HOUR, Forcing
 from bmi_components.variables import variable
 
@@ -40,7 +41,7 @@ def with_tower_variables(weather: Forcing) -> Forcing:
     kelvin, pressure, humidity = values["temperature"], values["pressure"], values["specific_humidity"]
     celsius = kelvin - 273.15
     wind = np.hypot(values["wind_x"], values["wind_y"])
-    vapour = humidity * pressure / (0.622 + 0.378 * humidity) / 1000.0  # kPa
+    vapour = vapour_pressure(humidity, pressure)
     saturation = 0.6108 * np.exp(17.27 * celsius / (celsius + 237.3))  # FAO-56 eq. 11
     soil_warmth = _smoothed(celsius, days=10.0)
     snow, water = _snow_and_soil_water(values["precipitation"] * HOUR, celsius)
