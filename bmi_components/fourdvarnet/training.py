@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +11,9 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import optax
-import safetensors
-import safetensors.numpy
 from jax import Array
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from bmi_components.errors import BmiComponentsError, ConfigurationError, StateError
 from bmi_components.fourdvarnet.lorenz import system, trajectory
 from bmi_components.fourdvarnet.model import (
     FourDVarNet,
@@ -34,25 +26,18 @@ from bmi_components.fourdvarnet.observations import ObservationProtocol, cut_win
 from bmi_components.fourdvarnet.plots import plot_training
 from bmi_components.fourdvarnet.recipe import Data, Recipe, identity
 from bmi_components.fourdvarnet.solver import first_guess
-from bmi_components.trained_model import NamedUnits
-from bmi_components.training.files import write_whole
-from bmi_components.training.interrupts import gentle_interrupts
+from bmi_components.trained_model import NamedUnits, TrainedModel
+from bmi_components.training.archive import Archive
+from bmi_components.training.run import BUNDLE, CHECKPOINT, TrainingRun
 
-__all__ = ["BUNDLE", "CHECKPOINT", "Trainer", "TrainingError", "held_out_windows", "true_states"]
+__all__ = ["BUNDLE", "CHECKPOINT", "Trainer", "held_out_windows", "true_states"]
 
-CHECKPOINT = "checkpoint.safetensors"
-BUNDLE = "bundle"
-_LARGEST_RUN_OF_BAD_BATCHES = 20
 _VALIDATION, _TEST = 1, 2
 """Streams of random numbers beside that of the training."""
 
 Parameters = dict[str, Any]
 Windows = tuple[NDArray[np.float64], NDArray[np.float64]]
 """True states and their observations, each ``[window, time, component]``."""
-
-
-class TrainingError(BmiComponentsError):
-    """Training cannot go on, because batch after batch gives a loss that is not finite."""
 
 
 def true_states(data: Data) -> NDArray[np.float64]:
@@ -88,11 +73,8 @@ def held_out_windows(
     return truth, observe(truth, protocol or recipe.observations, names, generator)
 
 
-class Trainer:
-    """One training run in one folder.
-
-    The folder holds ``recipe.yaml``, ``checkpoint.safetensors`` (to resume), ``metrics.csv`` and ``loss.png`` (to look
-    at) and, at the end, ``bundle/`` (to use).
+class Trainer(TrainingRun[Recipe]):
+    """One training run of 4DVarNet, in one folder: see `TrainingRun`.
 
     Parameters
     ----------
@@ -100,9 +82,12 @@ class Trainer:
         What to do.
     """
 
+    advice = "lower training.learning_rate"
+    score_names = ("validation_mse",)
+    score_label = "MSE"
+
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.folder = Path(recipe.output)
+        super().__init__(recipe, recipe.training.iterations)
         data = recipe.data
         self.system = system(data.system)
         self.states = true_states(data)
@@ -128,70 +113,9 @@ class Trainer:
         self.optimiser_state: Any = jax.jit(self.optimiser.init)(self.parameters)
         self.average: Parameters | None = None if recipe.training.average is None else self.parameters
         self._update = jax.jit(self._make_update())
-        self.iteration = 0
-        self.losses: list[float] = []
-        self.validations: list[tuple[int, float]] = []
-        self._bad_batches = 0
 
-    def run(self, *, resume: bool = False, progress: bool = True) -> bool:
-        """Train to the recipe's last iteration, writing a checkpoint every so often.
-
-        Control-C (or SIGTERM) ends the run after the current iteration, with a checkpoint.
-
-        Parameters
-        ----------
-        resume
-            Continue from the folder's checkpoint, exactly as if there had been no break.
-        progress
-            Show a progress bar with the loss.
-
-        Returns
-        -------
-        bool
-            Whether the run is complete; False if it was interrupted.
-
-        Raises
-        ------
-        ConfigurationError
-            If the folder already holds a run and ``resume`` is off.
-        StateError
-            If there is nothing to resume, the checkpoint is damaged, or it belongs to another recipe.
-        TrainingError
-            If 20 batches in a row give no finite loss.
-        """
-        path = self.folder / CHECKPOINT
-        if resume:
-            self._restore(path)
-        elif path.exists():
-            raise ConfigurationError(
-                f"the folder {self.folder} already holds a run: resume it, or choose another output"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "recipe.yaml", msgspec.yaml.encode(self.recipe))
-        total = self.recipe.training.iterations
-        bar = tqdm(total=total, initial=self.iteration, disable=not progress, unit="it", mininterval=2.0)
-        with bar, gentle_interrupts() as interrupts:
-            while self.iteration < total:
-                self.losses.append(self.iterate())
-                self.iteration += 1
-                done = self.iteration == total
-                if self.iteration % self.recipe.validate_every == 0 or done:
-                    self.validations.append((self.iteration, self.validate()))
-                bar.update()
-                bar.set_postfix_str(self._progress(), refresh=False)
-                if self.iteration % self.recipe.checkpoint_every == 0 or interrupts or done:
-                    self._save(path)
-                if interrupts:
-                    break
-        plot_training(self.folder / "loss.png", self.losses, self.validations)
-        if self.iteration < total:
-            return False
-        bundle = self.trained_model().to_bundle(self._provenance(), licence="")
-        bundle.save(self.folder / BUNDLE, card=self._card(), overwrite=(self.folder / BUNDLE).exists())
-        return True
-
-    def iterate(self) -> float:
-        """Learn from one batch; return its loss, or NaN if it was skipped because it is not finite."""
+    def learn(self) -> float:
+        """Cut and observe a batch and move the weights, unless its loss or gradient is not finite."""
         recipe = self.recipe
         # a batch depends on the seed and its number alone, so a resumed run draws what it would have drawn
         generator = np.random.default_rng([recipe.seed, 0, self.iteration])
@@ -207,15 +131,12 @@ class Trainer:
         )
         if math.isfinite(value := float(loss)):
             self.parameters, self.optimiser_state, self.average = parameters, state, average
-            self._bad_batches = 0
-            return value
-        self._bad_batches += 1
-        if self._bad_batches >= _LARGEST_RUN_OF_BAD_BATCHES:
-            raise TrainingError(
-                f"{self._bad_batches} batches in a row up to iteration {self.iteration} gave a loss or gradient that "
-                "is not finite; lower training.learning_rate"
-            )
-        return math.nan
+        return value
+
+    def validation_scores(self) -> tuple[float] | None:
+        """Mean squared error of the validation windows, if it is due."""
+        due = self.iteration % self.recipe.validate_every == 0 or self.iteration == self.iterations
+        return (self.validate(),) if due else None
 
     def validate(self) -> float:
         """Mean squared error of the validation windows in physical units, all steps and components."""
@@ -282,80 +203,38 @@ class Trainer:
 
         return update
 
-    def _progress(self) -> str:
-        known = [loss for loss in self.losses[-100:] if not math.isnan(loss)]
-        text = f"loss {sum(known) / len(known):.5f}" if known else "loss nan"
-        return text + (f", validation MSE {self.validations[-1][1]:.3f}" if self.validations else "")
+    def memory(self) -> Archive:
+        """Return weights, optimiser and running mean; the batches follow from the seed and their number."""
+        archive = Archive()
+        archive.put("parameters", flatten(self.parameters))
+        leaves = jax.tree.leaves(self.optimiser_state)
+        archive.put("optimiser", {f"{place:03d}": leaf for place, leaf in enumerate(leaves)})
+        archive.put("average", flatten(self.average or {}))
+        return archive
 
-    def _arrays(self) -> dict[str, Any]:
-        """All that the next iteration depends on, as one mapping of arrays."""
-        leaves = {f"{place:03d}": leaf for place, leaf in enumerate(jax.tree.leaves(self.optimiser_state))}
-        tree = {"parameters": self.parameters, "optimiser": leaves, "average": self.average or {}}
-        return flatten(tree)
-
-    def _save(self, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        arrays = {name: np.asarray(array) for name, array in self._arrays().items()}
-        arrays["losses"] = np.array(self.losses)
-        values = {
-            "iteration": self.iteration,
-            "validations": self.validations,
-            "bad_batches": self._bad_batches,
-            "recipe": identity(self.recipe),
-        }
-        safetensors.numpy.save_file(arrays, temporary, metadata={"values": json.dumps(values)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        self._write_metrics()
-
-    def _restore(self, path: Path) -> None:
-        try:
-            arrays = safetensors.numpy.load_file(path)
-            with safetensors.safe_open(path, framework="np") as file:
-                values = json.loads((file.metadata() or {})["values"])
-        except FileNotFoundError as error:
-            raise StateError(f"there is no checkpoint {path}: nothing to resume") from error
-        except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise StateError(f"the checkpoint {path} is damaged: {error}") from error
-        ours: dict[str, Any] = json.loads(json.dumps(identity(self.recipe)))
-        for key, value in ours.items():
-            if values["recipe"].get(key) != value:
-                raise StateError(
-                    f"the checkpoint in {self.folder} was made with another recipe: {key} was "
-                    f"{values['recipe'].get(key)!r} and is now {value!r}"
-                )
-
-        def group(prefix: str) -> dict[str, Array]:
-            start = f"{prefix}/"
-            return {
-                name.removeprefix(start): jnp.asarray(array)
-                for name, array in arrays.items()
-                if name.startswith(start)
-            }
-
-        self.parameters = unflatten(group("parameters"))
-        leaves = group("optimiser")
+    def recall(self, memory: Archive) -> None:
+        """Put back what `memory` returned."""
+        parameters, leaves, average = (
+            jax.tree.map(jnp.asarray, memory.group(group)) for group in ("parameters", "optimiser", "average")
+        )
+        self.parameters = unflatten(parameters)
         self.optimiser_state = jax.tree.unflatten(
             jax.tree.structure(self.optimiser_state), [leaves[name] for name in sorted(leaves)]
         )
         if self.average is not None:
-            self.average = unflatten(group("average"))
-        self.iteration = int(values["iteration"])
-        self.losses = [float(loss) for loss in arrays["losses"]]
-        self.validations = [(int(iteration), float(error)) for iteration, error in values["validations"]]
-        self._bad_batches = int(values["bad_batches"])
+            self.average = unflatten(average)
 
-    def _write_metrics(self) -> None:
-        """Write ``metrics.csv`` from the whole history, so that it always agrees with the checkpoint."""
-        validations = dict(self.validations)
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(("iteration", "loss", "validation_mse"))
-        for iteration, loss in enumerate(self.losses, start=1):
-            score = f"{validations[iteration]:.5g}" if iteration in validations else ""
-            writer.writerow((iteration, f"{loss:.6g}", score))
-        write_whole(self.folder / "metrics.csv", text.getvalue())
+    def identity(self) -> dict[str, Any]:
+        """Return what a run must keep; see `recipe.identity`."""
+        return identity(self.recipe)
+
+    def bundle(self) -> TrainedModel:
+        """Return the trained model that is shipped."""
+        return self.trained_model().to_bundle(self._provenance(), licence="")
+
+    def plot(self, path: Path) -> None:
+        """Draw the losses and the validation errors."""
+        plot_training(path, self.losses, self.validations)
 
     def _provenance(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -366,7 +245,7 @@ class Trainer:
             "recipe": msgspec.to_builtins(msgspec.structs.replace(recipe, output="")),
         }
 
-    def _card(self) -> str:
+    def card(self) -> str:
         """What a reader of the bundle should know, before anybody has evaluated it."""
         recipe = self.recipe
         return (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import ctypes
-import io
 import math
 import sys
 from collections.abc import Iterator
@@ -16,28 +14,23 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from bmi_components.errors import BmiComponentsError, ConfigurationError, StateError
+from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.caravan import BasinDataset, attribute_units, read_caravan
 from bmi_components.trained_model import NamedUnits, TrainedModel
+from bmi_components.training.archive import Archive
 from bmi_components.training.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from bmi_components.training.evaluation import simulate
-from bmi_components.training.files import write_whole
-from bmi_components.training.interrupts import gentle_interrupts
 from bmi_components.training.losses import Spread, get_loss
 from bmi_components.training.metrics import kge, nse
 from bmi_components.training.models import TrainableModel, create_model, load_model
 from bmi_components.training.normalisation import compute_normalisation, streamflow_spread
 from bmi_components.training.plots import plot_loss
 from bmi_components.training.recipe import Optimiser, Recipe
+from bmi_components.training.run import BUNDLE, CHECKPOINT, TrainingRun
 from bmi_components.training.sampler import Batch, WindowSampler, iterations_per_epoch, split_gauges
 
-__all__ = ["Trainer", "TrainingError", "learning_rate"]
-
-CHECKPOINT = "checkpoint.safetensors"
-BUNDLE = "bundle"
-_LARGEST_RUN_OF_BAD_BATCHES = 20
+__all__ = ["BUNDLE", "CHECKPOINT", "Trainer", "learning_rate"]
 
 
 def _keep_freed_memory() -> None:
@@ -55,10 +48,6 @@ def _keep_freed_memory() -> None:
 _OPTIMISERS = {"adadelta": torch.optim.Adadelta, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-class TrainingError(BmiComponentsError):
-    """Training cannot go on, because batch after batch gives a loss or gradient that is not finite."""
-
-
 def learning_rate(optimiser: Optimiser, iteration: int, iterations: int) -> float:
     """Learning rate of an iteration (counted from 0) by the schedule described at `Optimiser`."""
     rate = optimiser.learning_rate
@@ -71,11 +60,8 @@ def learning_rate(optimiser: Optimiser, iteration: int, iterations: int) -> floa
     return rate * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-class Trainer:
-    """One training run in one folder.
-
-    The folder holds ``recipe.yaml``, ``checkpoint.safetensors`` (to resume), ``metrics.csv`` and ``loss.png`` (to
-    look at) and, at the end, ``bundle/`` (to use).
+class Trainer(TrainingRun[Recipe]):
+    """One training run on gauged catchments, in one folder: see `TrainingRun`.
 
     Parameters
     ----------
@@ -90,11 +76,14 @@ class Trainer:
         If the recipe and the data do not fit together.
     """
 
+    advice = "lower optimiser.learning_rate or look for faults in the data"
+    score_names = ("validation_median_nse", "validation_median_kge")
+    score_label = "NSE"
+
     def __init__(self, recipe: Recipe, dataset: BasinDataset | None = None) -> None:
+        super().__init__(recipe, recipe.iterations)
         torch.set_num_threads(recipe.threads)
         _keep_freed_memory()
-        self.recipe = recipe
-        self.folder = Path(recipe.output)
         self.dataset = dataset or read_caravan(recipe.data.path, recipe.data.forcing, recipe.data.attributes)
         self.loss = get_loss(recipe.loss)
         self.trained_gauges, self.held_out_gauges = self._split()
@@ -133,79 +122,7 @@ class Trainer:
         self._target = torch.from_numpy(self.dataset.target)
         self._attributes = torch.from_numpy(self.dataset.attributes)
         self._spread = Spread(**{name: torch.from_numpy(values) for name, values in spread.items()})
-        self.iteration = 0
-        self.losses: list[float] = []
-        self.validations: list[tuple[int, float, float]] = []
-        self._bad_batches = 0
         torch.manual_seed(recipe.seed)
-
-    def run(self, *, resume: bool = False, progress: bool = True) -> bool:
-        """Train to the recipe's last iteration, writing a checkpoint every so often.
-
-        Control-C (or SIGTERM) ends the run after the current iteration, with a checkpoint.
-
-        Parameters
-        ----------
-        resume
-            Continue from the folder's checkpoint, exactly as if there had been no break.
-        progress
-            Show a progress bar with the loss.
-
-        Returns
-        -------
-        bool
-            Whether the run is complete; False if it was interrupted.
-
-        Raises
-        ------
-        ConfigurationError
-            If the folder already holds a run and ``resume`` is off.
-        StateError
-            If there is nothing to resume, the checkpoint is damaged, or it belongs to another recipe.
-        TrainingError
-            If 20 batches in a row give no finite loss or gradient.
-        """
-        path = self.folder / CHECKPOINT
-        if resume:
-            self._restore(Checkpoint.load(path))
-        elif path.exists():
-            raise ConfigurationError(
-                f"the folder {self.folder} already holds a run: resume it, or choose another output"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "recipe.yaml", msgspec.yaml.encode(self.recipe))
-        every = self.recipe.checkpoint_every
-        bar = tqdm(
-            total=self.recipe.iterations,
-            initial=self.iteration,
-            disable=not progress,
-            unit="it",
-            mininterval=2.0,
-        )
-        with bar, gentle_interrupts() as interrupts:
-            while self.iteration < self.recipe.iterations:
-                self.losses.append(self.iterate())
-                self.iteration += 1
-                bar.update()
-                bar.set_postfix_str(
-                    f"loss {_recent(self.losses):.4f}{self._validation_text()}", refresh=False
-                )
-                self._validate()
-                if self.iteration % every == 0 or interrupts or self.iteration == self.recipe.iterations:
-                    self._save(path)
-                if interrupts:
-                    break
-        plot_loss(self.folder / "loss.png", self.losses, self.validations)
-        if self.iteration < self.recipe.iterations:
-            return False
-        with self.evaluated_weights():
-            bundle = self.model.to_bundle(
-                attributes=[NamedUnits(name, attribute_units(name)) for name in self.dataset.attribute_names],
-                provenance=self.provenance(),
-                licence=self.dataset.licence,
-            )
-        bundle.save(self.folder / BUNDLE, card=self._card(), overwrite=(self.folder / BUNDLE).exists())
-        return True
 
     def _continued(self, bundle: TrainedModel) -> TrainableModel:
         """Make a trained model ready for further training on this data set."""
@@ -221,10 +138,14 @@ class Trainer:
                 )
         return model
 
-    def iterate(self) -> float:
-        """Learn from one batch; return its loss, or NaN if it was skipped because it gave no finite gradient."""
+    def learning_rate(self, iteration: int) -> float:
+        """Learning rate of an iteration, counted from 0."""
+        return learning_rate(self.recipe.optimiser, iteration, self.iterations)
+
+    def learn(self) -> float:
+        """Draw a batch and move the weights, unless its loss or gradient is not finite."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe.optimiser, self.iteration, self.recipe.iterations)
+            group["lr"] = self.learning_rate(self.iteration)
         forcing, attributes, observed, spread = self._gather(self.sampler.draw())
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -237,14 +158,7 @@ class Trainer:
             if torch.isfinite(norm):
                 self.optimiser.step()
                 self._update_average()
-                self._bad_batches = 0
                 return loss.item()
-        self._bad_batches += 1
-        if self._bad_batches >= _LARGEST_RUN_OF_BAD_BATCHES:
-            raise TrainingError(
-                f"{self._bad_batches} batches in a row up to iteration {self.iteration} gave a loss or gradient that "
-                "is not finite; lower optimiser.learning_rate or look for faults in the data"
-            )
         return math.nan
 
     @contextmanager
@@ -259,6 +173,19 @@ class Trainer:
             yield
         finally:
             self.model.load_state_dict(current)
+
+    def bundle(self) -> TrainedModel:
+        """Return the trained model that is shipped."""
+        with self.evaluated_weights():
+            return self.model.to_bundle(
+                attributes=[NamedUnits(name, attribute_units(name)) for name in self.dataset.attribute_names],
+                provenance=self.provenance(),
+                licence=self.dataset.licence,
+            )
+
+    def plot(self, path: Path) -> None:
+        """Draw the losses and the validation scores."""
+        plot_loss(path, self.losses, self.validations)
 
     def provenance(self) -> dict[str, Any]:
         """Return what a bundle records about its training."""
@@ -290,7 +217,7 @@ class Trainer:
             ),
         }
 
-    def _card(self) -> str:
+    def card(self) -> str:
         """What a reader of the bundle should know, before anybody has evaluated it."""
         recipe, held_out = self.recipe, int(self.held_out_gauges.size)
         days = f"{recipe.periods.train[0]} to {recipe.periods.train[1]}"
@@ -337,10 +264,11 @@ class Trainer:
         for name, tensor in self.model.state_dict().items():
             self._average[name].lerp_(tensor, 1.0 - decay)
 
-    def _validate(self) -> None:
+    def validation_scores(self) -> tuple[float, float] | None:
+        """Median NSE and KGE of the trained gauges over the validation period, if they are due."""
         validation = self.recipe.validation
         if validation is None or self.iteration % validation.every:
-            return
+            return None
         with self.evaluated_weights():
             simulated = simulate(
                 self.model,
@@ -350,78 +278,31 @@ class Trainer:
                 gauges=self.trained_gauges,
             )
         observed = self.dataset.target[self.dataset.days(validation.period)][:, self.trained_gauges]
-        self.validations.append(
-            (
-                self.iteration,
-                float(np.nanmedian(nse(simulated, observed))),
-                float(np.nanmedian(kge(simulated, observed))),
-            )
-        )
+        return float(np.nanmedian(nse(simulated, observed))), float(np.nanmedian(kge(simulated, observed)))
 
-    def _validation_text(self) -> str:
-        return f", validation NSE {self.validations[-1][1]:.3f}" if self.validations else ""
-
-    def _save(self, path: Path) -> None:
-        checkpoint = Checkpoint()
+    def memory(self) -> Checkpoint:
+        """Return weights, optimiser, running mean, and the state of all that draws random numbers."""
+        checkpoint = Checkpoint(values={"sampler": self.sampler.state()})
         checkpoint.put("model", self.model.state_dict())
         checkpoint.put("optimiser", pack_optimiser(self.optimiser))
         checkpoint.put("average", self._average or {})
         checkpoint.put("random", {"torch": torch.get_rng_state()})
-        checkpoint.put("history", {"losses": torch.tensor(self.losses, dtype=torch.float64)})
-        checkpoint.values = {
-            "iteration": self.iteration,
-            "sampler": self.sampler.state(),
-            "validations": self.validations,
-            "bad_batches": self._bad_batches,
-            "recipe": _identity(self.recipe),
-        }
-        checkpoint.save(path)
-        self._write_metrics()
+        return checkpoint
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        known = checkpoint.values["recipe"]
-        for key, value in _identity(self.recipe).items():
-            if known.get(key) != value:
-                raise StateError(
-                    f"the checkpoint in {self.folder} was made with another recipe: {key} was {known.get(key)!r} "
-                    f"and is now {value!r}"
-                )
+    def recall(self, memory: Archive) -> None:
+        """Put back what `memory` returned."""
+        checkpoint = Checkpoint(memory.arrays, memory.values)
         self.model.load_state_dict(checkpoint.group("model"))
         unpack_optimiser(self.optimiser, checkpoint.group("optimiser"))
         if self._average is not None:
             self._average = checkpoint.group("average")
         torch.set_rng_state(checkpoint.group("random")["torch"])
-        self.losses = checkpoint.group("history")["losses"].tolist()
-        self.iteration = int(checkpoint.values["iteration"])
         self.sampler.set_state(checkpoint.values["sampler"])
-        self.validations = [(int(i), float(n), float(k)) for i, n, k in checkpoint.values["validations"]]
-        self._bad_batches = int(checkpoint.values["bad_batches"])
 
-    def _write_metrics(self) -> None:
-        """Write ``metrics.csv`` from the whole history, so that it always agrees with the checkpoint."""
-        validations = {iteration: (n, k) for iteration, n, k in self.validations}
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(
-            ("iteration", "learning_rate", "loss", "validation_median_nse", "validation_median_kge")
-        )
-        for iteration, loss in enumerate(self.losses, start=1):
-            rate = learning_rate(self.recipe.optimiser, iteration - 1, self.recipe.iterations)
-            scores = [f"{score:.4f}" for score in validations.get(iteration, ())] or ["", ""]
-            writer.writerow((iteration, f"{rate:.6g}", f"{loss:.6g}", *scores))
-        write_whole(self.folder / "metrics.csv", text.getvalue().encode())
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    """Return the parts of a recipe that a run must keep; it may be moved, and its data too."""
-    parts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(recipe))
-    for key in ("output", "threads", "checkpoint_every"):
-        del parts[key]
-    del parts["data"]["path"]
-    return parts
-
-
-def _recent(losses: list[float]) -> float:
-    """Mean loss of the last hundred batches that were not skipped."""
-    known = [loss for loss in losses[-100:] if not math.isnan(loss)]
-    return sum(known) / len(known) if known else math.nan
+    def identity(self) -> dict[str, Any]:
+        """Return the parts of a recipe that a run must keep; it may be moved, and its data too."""
+        parts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.recipe))
+        for key in ("output", "threads", "checkpoint_every"):
+            del parts[key]
+        del parts["data"]["path"]
+        return parts

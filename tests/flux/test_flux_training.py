@@ -44,7 +44,7 @@ from bmi_components.lstm.flux.training import Interrupted, fit_model, window_sta
 from bmi_components.lstm.flux.tuning import best_candidate, tune
 from bmi_components.lstm.flux.windows import Windows
 from bmi_components.trained_model import TrainedModel
-from bmi_components.training.trainer import TrainingError
+from bmi_components.training.run import TrainingError
 
 QUICK = Fit(learning_rate=0.02, epochs=8, batch=64)
 SMALL = Settings(model="lstm", sequence_length=5, sizes={"hidden": 6, "dropout": 0.1}, fit=QUICK)

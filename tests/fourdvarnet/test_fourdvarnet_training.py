@@ -16,11 +16,12 @@ import safetensors.numpy
 from fourdvarnet_models import small_recipe
 
 from bmi_components.errors import ConfigurationError, StateError
-from bmi_components.fourdvarnet import training
 from bmi_components.fourdvarnet.model import load_model
 from bmi_components.fourdvarnet.observations import PROTOCOLS
 from bmi_components.fourdvarnet.recipe import load_recipe
-from bmi_components.fourdvarnet.training import BUNDLE, CHECKPOINT, Trainer, TrainingError, held_out_windows
+from bmi_components.fourdvarnet.training import Trainer, held_out_windows
+from bmi_components.training import run
+from bmi_components.training.run import BUNDLE, CHECKPOINT, TrainingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -164,7 +165,7 @@ def test_batches_without_a_finite_loss_change_nothing_and_end_the_run(
 ) -> None:
     trainer = Trainer(small_recipe(tmp_path))
     before = trainer.parameters
-    monkeypatch.setattr(training, "_LARGEST_RUN_OF_BAD_BATCHES", 2)
+    monkeypatch.setattr(run, "_LARGEST_RUN_OF_BAD_BATCHES", 2)
     trainer._learnt = np.full_like(trainer._learnt, np.nan)
     assert np.isnan(trainer.iterate())
     assert trainer.parameters is before

@@ -32,7 +32,8 @@ from bmi_components.training.recipe import (
     Window,
     load_recipe,
 )
-from bmi_components.training.trainer import CHECKPOINT, Trainer, TrainingError, learning_rate
+from bmi_components.training.run import CHECKPOINT, TrainingError
+from bmi_components.training.trainer import Trainer, learning_rate
 
 PERIODS = Periods(train=(date(2001, 2, 1), date(2002, 6, 30)), test=(date(2003, 1, 1), date(2003, 6, 1)))
 

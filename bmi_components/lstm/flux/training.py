@@ -26,7 +26,7 @@ from bmi_components.lstm.flux.trees import random_forest_arrays, xgboost_arrays
 from bmi_components.lstm.flux.windows import Windows, split_years
 from bmi_components.trained_model import NamedUnits, TrainedModel
 from bmi_components.training.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
-from bmi_components.training.trainer import TrainingError
+from bmi_components.training.run import TrainingError
 
 __all__ = [
     "Fitted",
