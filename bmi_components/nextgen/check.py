@@ -16,8 +16,9 @@ import numpy as np
 
 from bmi_components.errors import BmiComponentsError, ConfigurationError
 from bmi_components.nextgen.forcing import open_forcing
-from bmi_components.nextgen.realization import CSV, Realization, read_realization
+from bmi_components.nextgen.realization import CSV, Realization, StateParams, read_realization
 from bmi_components.nextgen.run import catchments_of, cut_into_parts, read_fabric
+from bmi_components.nextgen.states import load_states, save_states
 from bmi_components.nextgen.stepping import FormulationRun
 from bmi_components.nextgen.verify import Finding, verify
 
@@ -117,8 +118,15 @@ def _opened(
                 open_forcing(forcing_params, part, realization.start, realization.last) as forcing,
                 tempfile.TemporaryDirectory() as scratch,
             ):
-                run = FormulationRun(formulation, part, divides, forcing, Path(scratch))
+                states = realization.states
+                run = FormulationRun(
+                    formulation, part, divides, forcing, Path(scratch), batch=states == StateParams()
+                )
                 yield from verify(run, realization)
+                if states.load is not None:
+                    load_states(run, Path(states.load))
+                if states.save is not None:
+                    save_states(run, Path(scratch) / "states")
                 run.finalize()
         except BmiComponentsError as error:
             yield Finding("error", str(error))

@@ -106,7 +106,7 @@ class Module:
 
     def __post_init__(self) -> None:
         self.values = {name: np.zeros(self.size) for name in self.outputs}
-        self._refresh()
+        self.refresh()
 
     def step(self, inputs: Mapping[str, Array], when: str) -> None:
         """Set the inputs, ``[catchment]`` by name, advance by an hour, and read the outputs."""
@@ -117,7 +117,7 @@ class Module:
                 instance.advance()
             except Exception as error:
                 raise instance.explain(error, when) from error
-        self._refresh()
+        self.refresh()
 
     def mass(self) -> Array:
         """Return the cumulative balance of every catchment, ``[in, out, stored, leaked; catchment]``, m."""
@@ -138,7 +138,7 @@ class Module:
         """Go on from saved states."""
         for number, instance in enumerate(self.instances):
             instance.model.load_state(folder / f"{number}.state", restore_clock=True)
-        self._refresh()
+        self.refresh()
 
     @property
     def keeps_balance(self) -> bool:
@@ -155,7 +155,8 @@ class Module:
         for instance in self.instances:
             instance.model.finalize()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Read the outputs as they are now."""
         for name, values in self.values.items():
             for instance in self.instances:
                 instance.read(name, values)

@@ -23,6 +23,7 @@ __all__ = [
     "ModuleParams",
     "OutputParams",
     "Realization",
+    "StateParams",
     "read_realization",
 ]
 
@@ -113,6 +114,14 @@ class OutputParams:
 
 
 @dataclass(frozen=True)
+class StateParams:
+    """Folders of states: which ones a run starts from, and where it leaves its own."""
+
+    load: str | None = None
+    save: str | None = None
+
+
+@dataclass(frozen=True)
 class Realization:
     """A realization that has been read.
 
@@ -128,6 +137,8 @@ class Realization:
         Of all catchments that have none of their own.
     own
         Formulation and forcing by catchment, where the file says so.
+    states
+        What ``state_saving`` says.
     hydrofabric, catchments
         What ``bmi-components nextgen configure`` noted down: the hydrofabric and which of its catchments to run.
     warnings
@@ -142,6 +153,7 @@ class Realization:
     forcing: ForcingParams | None
     own: Mapping[str, tuple[Formulation | None, ForcingParams | None]]
     output: OutputParams
+    states: StateParams
     hydrofabric: str | None
     catchments: tuple[str, ...] | None
     warnings: tuple[str, ...]
@@ -232,6 +244,7 @@ class _Reader:
             forcing=forcing,
             own=MappingProxyType(own),
             output=self.output(top),
+            states=self.states(top),
             hydrofabric=note.get("hydrofabric"),
             catchments=tuple(note["catchments"]) if "catchments" in note else None,
             warnings=tuple(self.warnings),
@@ -400,6 +413,38 @@ class _Reader:
             )
             return None
         return tuple(value)
+
+    def states(self, top: Mapping[str, Any]) -> StateParams:
+        """Read ``state_saving``, a list of what to save and to load (ngen's pull request 979)."""
+        listed = top.get("state_saving", [])
+        if not isinstance(listed, list):
+            raise self.error("state_saving must be a list of entries: direction, label, path, type, when")
+        folders: dict[str, str] = {}
+        for index, item in enumerate(listed):
+            place = f"state_saving[{index}]"
+            entry = self.mapping(item, place)
+            texts = {
+                key: self.text(entry, key, place) for key in ("direction", "label", "path", "type", "when")
+            }
+            what = (texts["direction"], texts["type"], texts["when"])
+            if what not in (("save", "FilePerUnit", "EndOfRun"), ("load", "FilePerUnit", "StartOfRun")):
+                raise self.error(
+                    f"{place}: direction, type and when are {', '.join(what)}; states are saved FilePerUnit at "
+                    "EndOfRun and loaded FilePerUnit at StartOfRun"
+                )
+            if texts["direction"] in folders:
+                raise self.error(f"{place}: there is more than one entry of direction {texts['direction']!r}")
+            folders[texts["direction"]] = texts["path"]
+        if folders:
+            self.warnings.append(
+                "state_saving is known to builds of ngen with pull request 979 alone; others pass it over and start "
+                "cold"
+            )
+        if "serialization" in top:
+            self.warnings.append(
+                "serialization is known to builds of ngen with pull request 957 alone; 'nextgen run' reads state_saving"
+            )
+        return StateParams(**folders)
 
     def output(self, top: Mapping[str, Any]) -> OutputParams:
         block = self.mapping(top.get("output", {}), "output")

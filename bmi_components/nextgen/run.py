@@ -30,7 +30,14 @@ from bmi_components.errors import ConfigurationError, ForcingError, StateError
 from bmi_components.nextgen.forcing import open_forcing
 from bmi_components.nextgen.hydrofabric import Divide, read_divides
 from bmi_components.nextgen.outputs import FLOW, netcdf_names, write_csv_files, write_netcdf
-from bmi_components.nextgen.realization import STEP, ForcingParams, Realization, read_realization
+from bmi_components.nextgen.realization import (
+    STEP,
+    ForcingParams,
+    Realization,
+    StateParams,
+    read_realization,
+)
+from bmi_components.nextgen.states import load_states, save_states
 from bmi_components.nextgen.stepping import FormulationRun
 from bmi_components.nextgen.verify import first_error, verify
 from bmi_components.output import Column, RunFile
@@ -77,6 +84,11 @@ class Job:
         return Path(self.work) / f"part-{self.number}.nc"
 
     @property
+    def end_states(self) -> Path:
+        """Folder of the states at the end, a file per catchment, where the realization keeps them."""
+        return Path(self.work) / f"part-{self.number}.end"
+
+    @property
     def notes(self) -> Path:
         """What is to be told about the part, JSON."""
         return Path(self.work) / f"part-{self.number}.notes"
@@ -92,6 +104,10 @@ class RunResult:
     nexuses: int
     netcdf: Path | None
     notes: tuple[str, ...]
+
+
+class _WorkerKilled(StateError):
+    """A part was lost with its process; the others are there."""
 
 
 # --- what is to be run -----------------------------------------------------------------------------------------------
@@ -184,6 +200,7 @@ def run_part(
             return True
         realization = read_realization(Path(job.realization))
         formulation, forcing_params = realization.of(job.catchments[0])
+        states = realization.states
         divides = {divide.id: divide for divide in job.divides}
         with open_forcing(forcing_params, job.catchments, realization.start, realization.last) as forcing:
             run = FormulationRun(
@@ -192,10 +209,13 @@ def run_part(
                 divides,
                 forcing,
                 Path(job.work) / f"part-{job.number}.configs",
-                batch=job.batch,
+                # A state is kept by catchment, as ngen keeps it.
+                batch=job.batch and states == StateParams(),
             )
             first_error(verify(run, realization))
-            return _Part(job, run, realization.steps).run(progress, stop)
+            if states.load is not None:
+                load_states(run, Path(states.load))
+            return _Part(job, run, realization.steps, states.save is not None).run(progress, stop)
 
 
 @contextlib.contextmanager
@@ -208,8 +228,8 @@ def _told_to_stop(file: Path) -> Iterator[Callable[[], bool]]:
 class _Part:
     """Steps one part through time, and keeps what it needs to go on after a kill."""
 
-    def __init__(self, job: Job, run: FormulationRun, steps: int) -> None:
-        self.job, self.formulation, self.steps = job, run, steps
+    def __init__(self, job: Job, run: FormulationRun, steps: int, keeps_states: bool) -> None:
+        self.job, self.formulation, self.steps, self.keeps_states = job, run, steps, keeps_states
         self.names = netcdf_names([column.header for column in run.columns])
         self.states = Path(job.work) / f"part-{job.number}.states"
 
@@ -230,6 +250,8 @@ class _Part:
                 if done < self.steps and stopped:
                     return False
             self._write_notes()
+            if self.keeps_states:
+                save_states(formulation, self.job.end_states)
             formulation.finalize()
             file.complete()
         shutil.rmtree(self.states, ignore_errors=True)
@@ -418,7 +440,7 @@ def run_realization(
     ]
     try:
         complete = _run_jobs(jobs, realization.steps, processes, scheduler, progress, stop)
-    except StateError:  # a worker was killed; what the others have saved is kept
+    except _WorkerKilled:  # what the others have saved is kept
         raise
     except BaseException:
         _leave_no_trace(jobs, work, root)
@@ -429,9 +451,21 @@ def run_realization(
     nexuses = write_csv_files(results, root, work, realization, fabric)
     if netcdf is not None:
         write_netcdf(results, netcdf, names, fabric, _attributes(realization, path))
+    if realization.states.save is not None:
+        _keep_states(jobs, Path(realization.states.save))
     notes = [note for job in jobs for note in json.loads(job.notes.read_text(encoding="utf-8"))]
     shutil.rmtree(work)
     return RunResult(True, root, len(names), nexuses, netcdf, tuple(dict.fromkeys(notes)))
+
+
+def _keep_states(jobs: Sequence[Job], folder: Path) -> None:
+    """Move the states at the end to where the realization wants them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        for file in sorted(job.end_states.iterdir()):
+            temporary = folder / f".{file.name}.partial"  # the folder may be on another file system
+            shutil.copyfile(file, temporary)
+            os.replace(temporary, folder / file.name)
 
 
 def _leave_no_trace(jobs: Sequence[Job], work: Path, root: Path) -> None:
@@ -455,6 +489,8 @@ def _identity(realization: Realization, names: Sequence[str], fabric: Mapping[st
         files.add(Path(forcing.path))
         for module in formulation.modules:
             files.add(Path(module.init_config.replace("{{id}}", name)))
+    if realization.states.load is not None and Path(realization.states.load).is_dir():
+        files.add(Path(realization.states.load))
     for file in sorted(files):
         for member in sorted(file.iterdir()) if file.is_dir() else [file]:
             if member.is_file():
@@ -523,7 +559,7 @@ def _run_jobs(
                 (Path(jobs[0].work) / STOP).touch()
                 waiting = {future for future in waiting if not future.cancel()}
     if isinstance(failed, BrokenExecutor):
-        raise StateError("a worker was killed; what was finished is kept, and --resume goes on") from None
+        raise _WorkerKilled("a worker was killed; what was finished is kept, and --resume goes on") from None
     if failed is not None:
         raise failed
     return all(job.results.exists() for job in jobs)

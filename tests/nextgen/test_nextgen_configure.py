@@ -373,7 +373,6 @@ def test_columns_with_a_factor(factor: float) -> None:
 
 
 def test_parquet_without_pyarrow_says_what_to_do(tmp_path: Path) -> None:
-    pytest.importorskip("builtins")
     try:
         import pyarrow  # noqa: F401
     except ImportError:

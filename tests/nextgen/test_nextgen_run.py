@@ -32,7 +32,7 @@ from potential_evaporation import EVAPORATION, WETNESS
 from streamflow_bundles import make_bundle
 
 from bmi_components.cli import main
-from bmi_components.errors import BmiComponentsError, ForcingError, StateError
+from bmi_components.errors import BmiComponentsError, ConfigurationError, ForcingError, StateError
 from bmi_components.nextgen import run as running
 from bmi_components.nextgen.forcing import open_forcing
 from bmi_components.nextgen.realization import read_realization
@@ -455,6 +455,128 @@ def test_without_dask_a_scheduler_is_an_error_that_says_what_to_install(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(BmiComponentsError, match="pip install distributed"):
         run_realization(hbv_folder(folder), progress=False, scheduler="tcp://127.0.0.1:1")
+
+
+# --- states kept between runs ----------------------------------------------------------------------------------------
+
+
+def with_states(path: Path, name: str, period: tuple[str, str], **folders: str) -> Path:
+    """Write a copy of a realization that steps a period, and loads and saves states in folders."""
+    content = json.loads(path.read_text())
+    content["time"] |= dict(zip(("start_time", "end_time"), period, strict=True))
+    content["output_root"] = f"./{name}"
+    content["state_saving"] = [
+        {
+            "direction": direction,
+            "label": name,
+            "path": folder,
+            "type": "FilePerUnit",
+            "when": {"save": "EndOfRun", "load": "StartOfRun"}[direction],
+        }
+        for direction, folder in folders.items()
+    ]
+    target = path.with_name(f"{name}.json")
+    target.write_text(json.dumps(content))
+    return target
+
+
+FIRST = (PERIOD[0], "2020-01-02 06:00:00")
+SECOND = ("2020-01-02 07:00:00", PERIOD[1])
+"""Cut amid a day."""
+
+
+@pytest.mark.parametrize("case", ["hbv", "lstm", "coupled"])
+def test_two_halves_with_states_kept_between_them_are_one_run(folder: Path, case: str) -> None:
+    path = {
+        "hbv": lambda: hbv_folder(folder, "2.0", "partial_step: estimate\n"),
+        "lstm": lambda: lstm_folder(folder),
+        "coupled": lambda: coupled_hbv_and_lstm(folder),
+    }[case]()
+    for config in folder.glob("cat-*.yml"):
+        config.write_text(config.read_text().replace("start_time: 2020-01-01\n", ""))
+    run_realization(path, batch=False, progress=False)
+    whole = [read_rows(folder / "outputs" / f"cat-{i}.csv")[1] for i in range(3)]
+    first = with_states(path, "first", FIRST, save="states")
+    second = with_states(path, "second", SECOND, load="states")
+    assert main(["nextgen", "check", str(second)]) == 2  # nothing to go on from yet
+    assert main(["nextgen", "check", str(first)]) == 0
+    assert main(["nextgen", "run", str(first), "--quiet"]) == 0
+    assert main(["nextgen", "check", str(second)]) == 0
+    run_realization(second, progress=False)
+    for index, rows in enumerate(whole):
+        halves = [read_rows(folder / half / f"cat-{index}.csv")[1] for half in ("first", "second")]
+        np.testing.assert_array_equal(np.concatenate(halves), rows)
+
+
+def coupled_hbv_and_lstm(folder: Path) -> Path:
+    """Two modules beside each other, so that each has a state."""
+    lstm = json.loads(lstm_folder(folder).read_text())["global"]["formulations"][0]
+    (folder / "lstm").mkdir()
+    for index in range(3):
+        (folder / f"cat-{index}.yml").rename(folder / "lstm" / f"cat-{index}.yml")
+        text = (folder / "lstm" / f"cat-{index}.yml").read_text().replace("start_time: 2020-01-01\n", "")
+        (folder / "lstm" / f"cat-{index}.yml").write_text(text)
+    path = hbv_folder(folder)
+    content = json.loads(path.read_text())
+    hbv = content["global"]["formulations"][0]
+    lstm["params"]["init_config"] = "lstm/{{id}}.yml"
+    for one, suffix in ((lstm, "lstm"), (hbv, "hbv")):
+        from bmi_components import DeltaHBV, StreamflowLSTM
+
+        component = (StreamflowLSTM if suffix == "lstm" else DeltaHBV)()
+        component.initialize(one["params"]["init_config"].replace("{{id}}", "cat-0"))
+        names = {name: f"{suffix}_{name}" for name in component.get_output_var_names()}
+        one["params"]["variables_names_map"] |= names
+    both = {
+        "model_type_name": "both",
+        "init_config": "",
+        "main_output_variable": f"hbv_{DEPTH}",
+        "allow_exceed_end_time": True,
+        "output_variables": [f"hbv_{DEPTH}", f"lstm_{DEPTH}"],
+        "modules": [lstm, hbv],
+    }
+    content["global"]["formulations"] = [{"name": "bmi_multi", "params": both}]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_state_that_does_not_fit_is_one_error_and_leaves_nothing(folder: Path) -> None:
+    path = hbv_folder(folder)
+    run_realization(with_states(path, "first", FIRST, save="states"), progress=False)
+    (folder / "states" / "cat-1").write_bytes((folder / "states" / "cat-1").read_bytes()[:-7])
+    second = with_states(path, "second", SECOND, load="states")
+    with pytest.raises(StateError, match=r"cat-1.*not a saved state, or is damaged"):
+        run_realization(second, progress=False)
+    assert not (folder / "second").exists()
+    (folder / "states" / "cat-1").unlink()
+    with pytest.raises(StateError, match=r"there is no states.cat-1"):
+        run_realization(second, progress=False)
+
+
+def test_a_module_without_a_state_is_told_so(folder: Path) -> None:
+    path = with_states(coupled(folder), "first", FIRST, save="states")
+    with pytest.raises(ConfigurationError, match="no variable serialization_state"):
+        run_realization(path, progress=False)
+    assert not (folder / "states").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"when": "FirstOfMonth"}, "save, FilePerUnit, FirstOfMonth"),
+        ({"path": ""}, r"state_saving\[0\].path is missing"),
+        ({"direction": "load"}, "load, FilePerUnit, EndOfRun"),
+    ],
+)
+def test_state_saving_that_ngen_does_not_know_is_one_error(
+    folder: Path, entry: dict[str, str], message: str
+) -> None:
+    path = with_states(hbv_folder(folder), "first", FIRST, save="states")
+    content = json.loads(path.read_text())
+    content["state_saving"][0] |= entry
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigurationError, match=message):
+        read_realization(path)
 
 
 def test_a_changed_run_is_not_resumed(folder: Path) -> None:
