@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bmi_components import config
 from bmi_components.buffers import numbers
 from bmi_components.config import Settings
+from bmi_components.differentiable import Differentiable
 from bmi_components.errors import (
     ConfigurationError,
     GridError,
@@ -415,6 +416,26 @@ class Component(bmipy.Bmi):
             self.set_value(name, values)
         else:
             run.set_device_input(name, values)
+
+    def differentiable(self) -> Differentiable:
+        """Return the component as it stands as a pure function of parameters, state and series of inputs.
+
+        Raises
+        ------
+        ConfigurationError
+            If its model is not one that can be differentiated.
+        TimeError
+            If it stands amid a step.
+        """
+        run = self._open_run("differentiable")
+        if run.amid_step:
+            raise TimeError(
+                f"{self.get_component_name()} stands {run.clock.elapsed:g} s into a step; it must be at a step's end"
+            )
+        found = run.stepper.differentiable()
+        if found is None:
+            raise ConfigurationError(f"{self.get_component_name()} offers no form that can be differentiated")
+        return found
 
     # ---------------------------------------------------------------- states
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import bmipy
 import numpy as np
@@ -16,7 +16,10 @@ from bmi_components.buffers import numbers
 from bmi_components.errors import ConfigurationError, TimeError, UnitsError, UnknownNameError, ValueShapeError
 from bmi_components.units import Conversion, converter
 
-__all__ = ["Coupling", "Feed", "Link", "couple"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Coupling", "Feed", "Link", "Plan", "PlannedLink", "couple"]
 
 Array = NDArray[np.float64]
 How = Literal["mean", "sum", "latest"]
@@ -78,30 +81,58 @@ class _Bound:
     segments: list[tuple[float, float, Any]] = field(default_factory=list)
     """When, from and to, the source gave what."""
 
+    def shares(self, begin: float, end: float) -> list[tuple[Any, float]]:
+        """Return what the target's step takes: values of the source's steps, each with its factor; none, nothing."""
+        self.segments = [s for s in self.segments if s[1] > begin + ROUNDING] or self.segments[-1:]
+        parts = [
+            (values, min(end, last) - max(begin, first), last - first)
+            for first, last, values in self.segments
+            if min(end, last) - max(begin, first) > ROUNDING
+        ]
+        if self.how == "latest" or not parts:  # also where the source is behind: what it said last
+            return [(values, 1.0) for _, _, values in self.segments[-1:]]
+        if self.how == "sum":
+            return [(values, within / length) for values, within, length in parts]
+        covered = sum(within for _, within, _ in parts)
+        return [(values, within / covered) for values, within, _ in parts]
+
     def values(self, begin: float, end: float) -> Any:
         """Return what the target's step gets, in its units, on its grid; None if the source never gave anything."""
-        self.segments = [s for s in self.segments if s[1] > begin + ROUNDING] or self.segments[-1:]
-        if not self.segments:
-            return None
-        if self.how == "latest":
-            found = self.segments[-1][2]
-        else:
-            parts = [
-                (values, min(end, last) - max(begin, first), last - first)
-                for first, last, values in self.segments
-                if min(end, last) - max(begin, first) > ROUNDING
-            ]
-            if not parts:  # the source is behind: what it said last
-                found = self.segments[-1][2]
-            elif self.how == "sum":
-                found = sum(values * (within / length) for values, within, length in parts)
-            else:
-                covered = sum(within for _, within, _ in parts)
-                found = sum(values * (within / covered) for values, within, _ in parts)
-        found = self.convert(found)
-        if self.weights is not None:
-            found = self.weights @ np.asarray(_host(found))
-        return found
+        shares = self.shares(begin, end)
+        return self.delivered(sum(values * factor for values, factor in shares)) if shares else None
+
+    def delivered(self, values: Any) -> Any:
+        """Return what the source gave in the target's units and on its grid."""
+        values = self.convert(values)
+        return values if self.weights is None else self.weights @ np.asarray(_host(values))
+
+
+@dataclass(frozen=True)
+class PlannedLink:
+    """What a link will carry.
+
+    Attributes
+    ----------
+    bound
+        The link.
+    past
+        What the source has given already, oldest first, ``[element]`` each.
+    shares
+        For each step of the target the rows that it takes, each with its factor: row 0 is the oldest of ``past``, the
+        source's coming steps follow.
+    """
+
+    bound: _Bound
+    past: Sequence[Any]
+    shares: Sequence[Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps up to a time: when those of each component begin, s, and what the links will carry."""
+
+    begins: Mapping[str, Sequence[float]]
+    links: Sequence[PlannedLink]
 
 
 def couple(
@@ -155,7 +186,7 @@ class Coupling:
         self._links = [self._bind(link) for link in links]
         self._feeds: dict[str, list[tuple[str, Feed]]] = {name: [] for name in components}
         for where, feed in feeds.items():
-            name, variable = self._find(where, "input")
+            name, variable = self.find(where, "input")
             self._feeds[name].append((variable, feed if callable(feed) else self._rows(name, variable, feed)))
         fed = [(link.target, link.input) for link in self._links]
         fed += [(name, variable) for name, found in self._feeds.items() for variable, _ in found]
@@ -165,8 +196,16 @@ class Coupling:
 
     # Binding --------------------------------------------------------------------------------------
 
-    def _find(self, where: str, kind: Literal["input", "output"]) -> tuple[str, str]:
-        """Return component and variable of ``component:variable``."""
+    def find(self, where: str, kind: Literal["input", "output"]) -> tuple[str, str]:
+        """Return component and variable of ``component:variable``.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such component.
+        UnknownNameError
+            If the component has no such input or output.
+        """
         name, colon, variable = where.partition(":")
         if not colon or name not in self.components:
             raise ConfigurationError(
@@ -183,8 +222,8 @@ class Coupling:
         raise UnknownNameError(f"{name} has no {kind} {variable!r}; its {kind}s are {', '.join(names)}")
 
     def _bind(self, link: Link) -> _Bound:
-        source, output = self._find(link.source, "output")
-        target, given = self._find(link.target, "input")
+        source, output = self.find(link.source, "output")
+        target, given = self.find(link.target, "input")
         giver, taker = self.components[source], self.components[target]
         try:
             convert = converter(giver.get_var_units(output), taker.get_var_units(given))
@@ -238,7 +277,7 @@ class Coupling:
     @property
     def time(self) -> float:
         """Time that every component has reached, s."""
-        return min(self._time(name) for name in self.components)
+        return min(self._times().values())
 
     # Running --------------------------------------------------------------------------------------
 
@@ -250,9 +289,7 @@ class Coupling:
             if link.target == name:
                 values = link.values(begin, end)
                 if values is None:  # a source that comes later and has not been stepped yet
-                    source = self.components[link.source]
-                    values = link.convert(_get(source, link.output))
-                    values = values if link.weights is None else link.weights @ np.asarray(_host(values))
+                    values = link.delivered(_get(self.components[link.source], link.output))
                 _set(component, link.input, values)
         for variable, feed in self._feeds[name]:
             _set(component, variable, numbers(feed(begin), f"{name}:{variable}").astype(np.float64))
@@ -261,25 +298,28 @@ class Coupling:
             if link.source == name:
                 link.segments.append((begin, end, _get(component, link.output)))
 
-    def _next(self, until: float) -> str | None:
+    def _next(self, until: float, times: Mapping[str, float]) -> str | None:
         """Return who is to step next: the one furthest behind of those that have what they need."""
         best: str | None = None
         earliest = np.inf
         for name, position in self._order.items():
-            begin = self._time(name)
+            begin = times[name]
             end = begin + self._step(name)
             if end > until + ROUNDING or begin >= earliest - ROUNDING:
                 continue
             waits = any(
                 link.target == name
                 and self._order[link.source] < position
-                and self._time(link.source) < end - ROUNDING
-                and self._time(link.source) + self._step(link.source) <= until + ROUNDING
+                and times[link.source] < end - ROUNDING
+                and times[link.source] + self._step(link.source) <= until + ROUNDING
                 for link in self._links
             )
             if not waits:
                 best, earliest = name, begin
         return best
+
+    def _times(self) -> dict[str, float]:
+        return {name: self._time(name) for name in self.components}
 
     def run(self, until: float, record: Iterable[str] = (), *, progress: bool = True) -> xarray.Dataset:
         """Step all components up to a time.
@@ -301,13 +341,13 @@ class Coupling:
         """
         wanted: dict[str, list[str]] = {name: [] for name in self.components}
         for where in record:
-            name, variable = self._find(where, "output")
+            name, variable = self.find(where, "output")
             wanted[name].append(variable)
         times: dict[str, list[float]] = {name: [] for name in self.components}
         kept: dict[tuple[str, str], list[Array]] = {(n, v): [] for n, found in wanted.items() for v in found}
         begin = self.time
         with tqdm(total=round(until - begin), unit="s", unit_scale=True, disable=not progress) as bar:
-            while (following := self._next(until)) is not None:
+            while (following := self._next(until, self._times())) is not None:
                 name = following
                 self.advance(name)
                 times[name].append(self._time(name))
@@ -315,6 +355,89 @@ class Coupling:
                     kept[name, variable].append(_host(_get(self.components[name], variable)))
                 bar.update(round(self.time - begin) - bar.n)
         return self._dataset(times, kept)
+
+    # Gradients ------------------------------------------------------------------------------------
+
+    def simulate(
+        self,
+        until: float,
+        record: Iterable[str],
+        parameters: Mapping[str, Any] | None = None,
+        feeds: Mapping[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what `run` would record, as a differentiable function of parameters and feeds; nothing is stepped.
+
+        Every component must offer ``differentiable()``; those of PyTorch and of JAX can be mixed, and the result
+        belongs to PyTorch. It starts from where the components stand; their states are taken as given.
+
+        Parameters
+        ----------
+        until
+            As in `run`.
+        record
+            Outputs to return, ``component:variable``.
+        parameters
+            Values, by ``component:parameter``, of the component's shape or one number: PyTorch tensors that may require
+            gradients, or anything that is an array. Parameters that are not given are as in the component.
+        feeds
+            Inputs from now on, ``[step, element]``, in place of what the coupling feeds: tensors that may require
+            gradients, or arrays.
+
+        Returns
+        -------
+        dict
+            By the names in ``record``, float64 ``[step, element]``.
+
+        Raises
+        ------
+        ConfigurationError
+            If a component cannot be differentiated, or a parameter is out of its bounds.
+        UnknownNameError, ValueShapeError
+            If there is no such output, parameter or input, or a value has another shape.
+        ForcingError
+            If an input is missing or impossible.
+        TimeError
+            If a component stands amid a step or a feed ends too early.
+        """
+        from bmi_components.coupling_gradients import simulate
+
+        return simulate(self, until, record, parameters or {}, feeds or {})
+
+    def plan(self, until: float) -> Plan:
+        """Return the steps that `run` would take and what the links would carry, without taking any."""
+        times = self._times()
+        begins: dict[str, list[float]] = {name: [] for name in self.components}
+        pasts, shares, rows = [], [], []
+        for link in self._links:
+            # Before its first step a source gives what it shows.
+            past = [values for *_, values in link.segments] or [
+                _get(self.components[link.source], link.output)
+            ]
+            pasts.append([_host(values) for values in past])
+            shares.append(list[list[tuple[int, float]]]())
+            # The same link, but what it carries are the numbers of rows.
+            numbered = [(first, last, row) for row, (first, last, _) in enumerate(link.segments)]
+            rows.append(replace(link, segments=numbered))
+        while (name := self._next(until, times)) is not None:
+            begin = times[name]
+            end = begin + self._step(name)
+            for link, found in zip(rows, shares, strict=True):
+                if link.target == name:
+                    found.append(link.shares(begin, end) or [(0, 1.0)])
+            for link, past in zip(rows, pasts, strict=True):
+                if link.source == name:
+                    link.segments.append((begin, end, len(past) + len(begins[name])))
+            begins[name].append(begin)
+            times[name] = end
+        return Plan(begins, [PlannedLink(*parts) for parts in zip(self._links, pasts, shares, strict=True)])
+
+    def fed(self, name: str, variable: str, begins: Sequence[float]) -> Array | None:
+        """Return what is fed to an input at steps that begin then, ``[step, element]``; None if nothing feeds it."""
+        for known, feed in self._feeds[name]:
+            if known == variable:
+                rows = [numbers(feed(begin), f"{name}:{variable}").reshape(-1) for begin in begins]
+                return np.array(rows, np.float64).reshape(len(rows), _size(self.components[name], variable))
+        return None
 
     def _dataset(
         self, times: Mapping[str, list[float]], kept: Mapping[tuple[str, str], list[Array]]

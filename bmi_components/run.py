@@ -88,6 +88,11 @@ class Run:
 
     # ---------------------------------------------------------------- stepping
 
+    @property
+    def amid_step(self) -> bool:
+        """Whether a part of a step has been taken, or is still to be settled."""
+        return bool(self.clock.elapsed) or (self._amounts is not None and self._amounts.owes)
+
     def update(self) -> None:
         """Advance by exactly one time step."""
         clock = self.clock

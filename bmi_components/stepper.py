@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bmi_components.differentiable import Differentiable
 from bmi_components.errors import StateError
 from bmi_components.variables import Variable
 
@@ -120,6 +121,10 @@ class Stepper(abc.ABC):
 
     def water_balance(self) -> WaterBalance | None:
         """Cumulative water balance since the start, or None where the model does not conserve water."""
+        return None
+
+    def differentiable(self) -> Differentiable | None:
+        """Return the model as it stands as a function to differentiate, or None where it is not one."""
         return None
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bmi_components.component import Component
 from bmi_components.config import Settings
+from bmi_components.differentiable import Differentiable
 from bmi_components.errors import ConfigurationError
 from bmi_components.fourdvarnet import names
 from bmi_components.fourdvarnet.lorenz import SYSTEMS, lorenz63, runge_kutta_4
@@ -81,6 +82,13 @@ class Lorenz63Stepper(ArrayStepper):
     def initial_outputs(self, outputs: Array) -> None:
         """Give the state as it is."""
         outputs[:] = self.state["state"].T.reshape(-1)
+
+    def differentiable(self) -> Differentiable:
+        """Return the trajectories as a function of sigma, rho and beta, in JAX."""
+        from bmi_components.fourdvarnet.forecast_series import differentiable
+
+        inputs, outputs = [v.name for v in self.inputs], [v.name for v in self.outputs]
+        return differentiable(self.state["state"], dict(self.values), inputs, outputs, self.time_step)
 
 
 class Lorenz63(Component):

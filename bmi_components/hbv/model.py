@@ -158,7 +158,7 @@ class DeltaHBV(nn.Module):
         self.normalisation = {name: dict(normalisation[name]) for name in standardised}
         self._network_columns = [self.attribute_names.index(name) for name in self.network_attributes]
         self.log_transformed = tuple(name in hp.log_transformed for name in FORCINGS)
-        self._site_columns = self._find_sites()
+        self.site_columns = self._find_sites()
 
         bounds = self.physics.bounds()
         self.dynamic_bounds = tuple(p for p in bounds if p.symbol in self.physics.dynamic)
@@ -417,7 +417,7 @@ class DeltaHBV(nn.Module):
             hydrograph = unit_hydrograph(a, b, self.physics.routing_length)
         else:
             hydrograph = u.new_ones(1, u.shape[0])
-        site = attributes[:, list(self._site_columns)].t().contiguous()
+        site = attributes[:, list(self.site_columns)].t().contiguous()
         return Catchments(features, static, hydrograph, site)
 
     # Running --------------------------------------------------------------------------------------
@@ -477,6 +477,25 @@ class DeltaHBV(nn.Module):
         state, outputs = self.simulate(state, forcing.unsqueeze(0), catchments)
         return state, outputs[0]
 
+    def simulate_scaled(
+        self,
+        state: HBVState,
+        forcing: Tensor,
+        catchments: Catchments,
+        scaling: tuple[Tensor, Tensor],
+    ) -> tuple[HBVState, Tensor, Tensor]:
+        """Run over a series with dynamic parameters ``lower + u * width`` of one's own.
+
+        ``scaling`` is the pair, each ``[catchment, parameter, component]``; a width of 0 holds a parameter. Also
+        returns the last step's dynamic parameters, of the same shape.
+        """
+        hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing, catchments.features)
+        dynamic = scaling[0] + torch.sigmoid(self.raw_dynamic_parameters(hidden)) * scaling[1]
+        names = self.output_names[2:]
+        run = self._run_physics(state, dynamic, forcing, catchments, names, raw=False)
+        stores, under_way, outputs = run
+        return HBVState(stores, under_way, h, c), outputs, dynamic[-1]
+
     def step_scaled(
         self,
         state: HBVState,
@@ -484,17 +503,9 @@ class DeltaHBV(nn.Module):
         catchments: Catchments,
         scaling: tuple[Tensor, Tensor],
     ) -> tuple[HBVState, Tensor, Tensor]:
-        """Advance by one step with dynamic parameters ``lower + u * width`` of one's own.
-
-        ``scaling`` is the pair, each ``[catchment, parameter, component]``; a width of 0 holds a parameter. Also
-        returns the step's dynamic parameters, of the same shape.
-        """
-        hidden, (h, c) = self._run_network(LstmState(state.h, state.c), forcing[None], catchments.features)
-        dynamic = scaling[0] + torch.sigmoid(self.raw_dynamic_parameters(hidden)) * scaling[1]
-        names = self.output_names[2:]
-        run = self._run_physics(state, dynamic, forcing[None], catchments, names, raw=False)
-        stores, under_way, outputs = run
-        return HBVState(stores, under_way, h, c), outputs[0], dynamic[0]
+        """Advance by one step of `simulate_scaled`, with forcing ``[catchment, 3]``."""
+        state, outputs, dynamic = self.simulate_scaled(state, forcing[None], catchments, scaling)
+        return state, outputs[0], dynamic
 
     def _run_network(self, memory: LstmState, forcing: Tensor, features: Tensor) -> tuple[Tensor, LstmState]:
         """Hidden states ``[time, catchment, hidden]`` over a series, and the memory after it."""

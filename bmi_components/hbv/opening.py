@@ -87,6 +87,7 @@ def open_stepper(settings: DeltaHBVSettings) -> HBVStepper:
         _outputs(settings, site, "lateral_exchange" in shared.names),
         _record(settings, bundle, catchments, driver),
         keep_state=settings.warm_up is not None and settings.warm_up.keep_state,
+        tensor_driver=partial(make_driver, *how, settings.device),
     )
     for name, value in settings.parameters.items():
         known = stepper.parameters.get(name)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bmi_components.catchments import Site
+from bmi_components.differentiable import Differentiable
 from bmi_components.hbv.driver import Driver
 from bmi_components.hbv.model import Catchments, DeltaHBV, HBVState
 from bmi_components.hbv.multiscale import MultiTimescaleHBV, steppable_model
@@ -157,6 +158,8 @@ class HBVStepper(Stepper):
         Gives the forcing before the start, ``[time, catchment, 3]``: it fixes the static parameters of 1.x.
     keep_state : bool
         Whether stores and memory start as the record leaves them, or empty.
+    tensor_driver : function, optional
+        Makes ``driver`` for tensors: without it the stepper offers no differentiable form.
     """
 
     def __init__(
@@ -168,7 +171,9 @@ class HBVStepper(Stepper):
         outputs: Sequence[OutputVariable],
         record: Callable[[], Vector] | None = None,
         keep_state: bool = True,
+        tensor_driver: Callable[[], Driver] | None = None,
     ) -> None:
+        self.tensor_driver = tensor_driver
         self.shared, self.driver, self.site = shared, driver, site
         self.inputs, self.aggregations = driver.inputs, driver.aggregations
         self.outputs = tuple(o.variable for o in outputs)
@@ -256,6 +261,54 @@ class HBVStepper(Stepper):
         if self.driver.prepare is None:
             return inputs
         return self.driver.prepare(inputs.reshape(-1, self.size), seconds).reshape(-1)
+
+    # Series ---------------------------------------------------------------------------------------
+
+    def differentiable(self) -> Differentiable | None:
+        """Return model, network and physics as a function of parameters, attributes and weights."""
+        from bmi_components.hbv.differentiable import differentiable
+
+        return None if self.tensor_driver is None else differentiable(self, self.tensor_driver())
+
+    def weather_before(self) -> Tensor | None:
+        """Return the record that fixes the static parameters, ``[time, catchment, 3]``, or None."""
+        return None if self._record is None else self._to_tensor(self._record())
+
+    def static_attributes(self) -> Tensor:
+        """Return the attributes in the order of the model, physical units, ``[catchment, attribute]``."""
+        return self._to_tensor(self._attributes)
+
+    def held_parameters(self) -> dict[str, Tensor]:
+        """Return the physical parameters that are held at a value, each ``[catchment]``."""
+        return {name: self._to_tensor(values) for name, values in self._overridden.items()}
+
+    def published(self, before: HBVState, forcing: Tensor, values: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of a series by name, ``[step, catchment]``, as updates of one step publish them.
+
+        Parameters
+        ----------
+        before
+            The state from which the series starts.
+        forcing
+            ``[step, catchment, 3]``.
+        values
+            What the model makes of it, ``[step, output, catchment]``.
+        """
+        model, names = self.shared.model, self.shared.names
+        streamflow, runoff = values[:, 0].double(), values[:, names.index("runoff")].double()
+        stores = torch.stack([values[:, names.index(store)] for store in model.physics.stores]).sum(0)
+        under_way = before.under_way.double().sum((0, 1)) + (runoff - streamflow).cumsum(0)
+        stored = stores + (under_way * model.physics.dt).to(values.dtype)
+        rows = torch.cat((values, stored[:, None], forcing[..., 0][:, None]), dim=1)
+        chosen = rows[:, torch.from_numpy(self._sources)] * self._to_tensor(self._factors)
+        return {
+            v.name: chosen[:, i] * self.time_step if v.per_update else chosen[:, i]
+            for i, v in enumerate(self.outputs)
+        }
+
+    @abc.abstractmethod
+    def as_tensors(self) -> tuple[Catchments, HBVState, Tensor]:
+        """Copy catchments, state and scaling ``[2, catchment, parameter, component]`` as they are now."""
 
     # State ----------------------------------------------------------------------------------------
 
@@ -470,6 +523,22 @@ class HostHBVStepper(HBVStepper):
     def _dynamic_now(self) -> Any:
         return self._dynamic
 
+    def as_tensors(self) -> tuple[Catchments, HBVState, Tensor]:
+        """Copy them to tensors; see the base class."""
+        self._bound()
+        hidden = self.shared.packed.hidden
+        features = self.shared.model.standardise_attributes(self.static_attributes())
+        static, hydrograph, constants, stores, under_way, scaling = (
+            torch.from_numpy(array.copy())
+            for array in (
+                *(self._static, self._hydrograph, self._constants),
+                *(self._stores, self._under_way, self._scaling[:2]),
+            )
+        )
+        h, c = (torch.from_numpy(memory[:hidden].T.copy()) for memory in (self._lstm.h, self._lstm.c))
+        catchments = Catchments(features, static, hydrograph, constants)
+        return catchments, HBVState(stores, under_way, h, c), scaling
+
     def _moving(self) -> tuple[NDArray[Any], ...]:
         """Return what a step changes of the state."""
         return (self._stores, self._under_way, self._lstm.h, self._lstm.c, self._cumulative)
@@ -546,6 +615,12 @@ class DeviceHBVStepper(HBVStepper):
 
     def _dynamic_now(self) -> Any:
         return self._dynamic
+
+    def as_tensors(self) -> tuple[Catchments, HBVState, Tensor]:
+        """Copy them; see the base class."""
+        self._bound()
+        catchments = Catchments(*(tensor.clone() for tensor in self._catchments))
+        return catchments, HBVState(*(tensor.clone() for tensor in self._state)), self._scaling.clone()
 
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Advance one step and return the outputs as a tensor on the device."""
