@@ -6,15 +6,17 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from bmi_components.errors import ConfigurationError
 from bmi_components.trained_model import NamedUnits
 
-__all__ = ["Catchment", "Site", "attribute_table", "read_catchments"]
+__all__ = ["Catchment", "Catchments", "CatchmentsFile", "Site", "attribute_table", "read_catchments"]
 
 Vector = NDArray[np.float64]
 
@@ -27,6 +29,19 @@ class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     area_km2: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+
+
+Catchments = Annotated[
+    tuple[Catchment, ...],
+    Meta(description="The catchments: id, attributes, and where known area_km2, latitude and longitude."),
+]
+"""The key ``catchments`` of a configuration; see `read_catchments`."""
+
+CatchmentsFile = Annotated[
+    Path | None,
+    Meta(description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."),
+]
+"""The key ``catchments_file`` of a configuration."""
 
 
 @dataclass(frozen=True)

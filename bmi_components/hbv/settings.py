@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from bmi_components.catchments import Catchment
+from bmi_components.catchments import Catchments, CatchmentsFile
 from bmi_components.config import Settings
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.source import ForcingSource
@@ -45,16 +45,8 @@ class DeltaHBVSettings(Settings, kw_only=True, frozen=True):
         Path,
         Meta(description="Folder of the trained model: a bundle, or a δMG model folder, which is imported."),
     ]
-    catchments: Annotated[
-        tuple[Catchment, ...],
-        Meta(description="The catchments: id, attributes, and where known area_km2, latitude and longitude."),
-    ] = ()
-    catchments_file: Annotated[
-        Path | None,
-        Meta(
-            description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."
-        ),
-    ] = None
+    catchments: Catchments = ()
+    catchments_file: CatchmentsFile = None
     inputs: Annotated[
         Literal["direct", "nextgen"],
         Meta(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from bmi_components.catchments import Catchment
+from bmi_components.catchments import Catchments, CatchmentsFile
 from bmi_components.config import Settings
 from bmi_components.errors import ConfigurationError
 from bmi_components.forcing.source import ForcingSource
@@ -47,16 +47,8 @@ class StreamflowLSTMSettings(Settings, kw_only=True, frozen=True):
             description="Folders of the trained models: bundles or neuralhydrology runs; several are an ensemble.",
         ),
     ]
-    catchments: Annotated[
-        tuple[Catchment, ...],
-        Meta(description="The catchments: id, attributes, and where known area_km2, latitude and longitude."),
-    ] = ()
-    catchments_file: Annotated[
-        Path | None,
-        Meta(
-            description="CSV table instead: columns id, area_km2, latitude, longitude, and one per attribute."
-        ),
-    ] = None
+    catchments: Catchments = ()
+    catchments_file: CatchmentsFile = None
     model_path: Annotated[
         Path | None,
         Meta(
