@@ -46,29 +46,27 @@ def state(component: str, units: str = "1") -> Variable:
 
 def observed(component: str, units: str = "1") -> Variable:
     """Return the variable of an observed component; NaN where nothing was observed."""
-    return Variable(
+    return _unknown_at_times(
         f"model_state__observation_of_{component}_component",
         units,
         f"observed_{component}",
-        f"Observation of the component {component}; NaN where there is none",
-        nan_is_data=True,
+        f"Observation of the component {component}",
     )
 
 
 def analysed(component: str, units: str = "1") -> Variable:
     """Return the variable of an analysed component: what assimilation gives, and what a forecast may start from."""
-    return Variable(
+    return _unknown_at_times(
         f"model_state__analysis_of_{component}_component",
         units,
         f"analysed_{component}",
-        f"Analysis of the component {component}; NaN where there is none",
-        nan_is_data=True,
+        f"Analysis of the component {component}",
     )
 
 
 def lagged(component: str, units: str = "1") -> Variable:
     """Return the variable of the analysis some steps ago, which has seen observations after its time as well."""
-    return _unknown_at_first(
+    return _unknown_at_times(
         f"model_state__lagged_analysis_of_{component}_component",
         units,
         f"lagged_{component}",
@@ -78,7 +76,7 @@ def lagged(component: str, units: str = "1") -> Variable:
 
 def innovation(component: str, units: str = "1") -> Variable:
     """Return the variable of what an observation says beyond what was expected."""
-    return _unknown_at_first(
+    return _unknown_at_times(
         f"model_state__innovation_of_{component}_component",
         units,
         f"innovation_of_{component}",
@@ -88,7 +86,7 @@ def innovation(component: str, units: str = "1") -> Variable:
 
 def spread(component: str, units: str = "1") -> Variable:
     """Return the variable of an analysis' uncertainty."""
-    return _unknown_at_first(
+    return _unknown_at_times(
         f"model_state__standard_deviation_of_analysis_of_{component}_component",
         units,
         f"spread_of_{component}",
@@ -99,7 +97,7 @@ def spread(component: str, units: str = "1") -> Variable:
 def trajectory(component: str, units: str = "1") -> Variable:
     """Return the variable of the analysis over the whole window."""
     return replace(
-        _unknown_at_first(
+        _unknown_at_times(
             f"model_state__analysis_of_{component}_component_over_window",
             units,
             f"trajectory_of_{component}",
@@ -109,5 +107,5 @@ def trajectory(component: str, units: str = "1") -> Variable:
     )
 
 
-def _unknown_at_first(name: str, units: str, symbol: str, meaning: str) -> Variable:
+def _unknown_at_times(name: str, units: str, symbol: str, meaning: str) -> Variable:
     return Variable(name, units, symbol, f"{meaning}; NaN where there is none", nan_is_data=True)
