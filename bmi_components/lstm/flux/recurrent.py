@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import torch
@@ -43,8 +43,8 @@ class RecurrentSizes(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw
     harmonics: Annotated[int, Meta(ge=0, le=6)] = 0
 
 
-class LstmNetwork(nn.Module):
-    """Stacked LSTM layers from a zero state; ReLU of the last day's hidden state; one linear output.
+class _RecurrentNetwork(nn.Module):
+    """Stacked recurrent layers from a zero state; ReLU of the last day's hidden state; one linear output.
 
     The weights carry the names of DLFM's, so that its ``state_dict`` fits as it is.
 
@@ -59,40 +59,40 @@ class LstmNetwork(nn.Module):
     """
 
     Sizes = RecurrentSizes
+    layers_name: ClassVar[str]
+    layers_class: ClassVar[type[nn.LSTM] | type[nn.RNN]]
 
     def __init__(self, sizes: RecurrentSizes, inputs: int, sequence_length: int) -> None:
         super().__init__()
         self.sizes = sizes
         between = sizes.dropout if sizes.layers > 1 else 0.0
-        self.lstm = nn.LSTM(inputs, sizes.hidden, sizes.layers, batch_first=True, dropout=between)
+        layers = self.layers_class(inputs, sizes.hidden, sizes.layers, batch_first=True, dropout=between)
+        self.add_module(self.layers_name, layers)
         self.linear = nn.Linear(sizes.hidden, 1)
         self.season = SeasonalCycle(sizes.harmonics) if sizes.harmonics else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the standardised target ``[window]`` of standardised inputs ``[window, day, input]``."""
-        _, (hidden, _) = self.lstm(x)
-        result = _read_out(hidden, self.sizes, self.linear, self.training)
+        _, state = self.get_submodule(self.layers_name)(x)
+        hidden = state[0] if isinstance(state, tuple) else state  # an LSTM's state has its cells besides
+        chosen = torch.relu(hidden[0 if self.sizes.readout_layer == "first" else -1])
+        result: Tensor = self.linear(nn.functional.dropout(chosen, self.sizes.dropout, self.training))
+        result = result.squeeze(-1)
         return result if self.season is None else result + self.season(x)
 
 
-class RnnNetwork(nn.Module):
-    """Stacked recurrent layers (Elman 1990, tanh), read out as in `LstmNetwork`; same parameters."""
+class LstmNetwork(_RecurrentNetwork):
+    """Stacked LSTM layers."""
 
-    Sizes = RecurrentSizes
+    layers_name = "lstm"
+    layers_class = nn.LSTM
 
-    def __init__(self, sizes: RecurrentSizes, inputs: int, sequence_length: int) -> None:
-        super().__init__()
-        self.sizes = sizes
-        between = sizes.dropout if sizes.layers > 1 else 0.0
-        self.rnn = nn.RNN(inputs, sizes.hidden, sizes.layers, batch_first=True, dropout=between)
-        self.linear = nn.Linear(sizes.hidden, 1)
-        self.season = SeasonalCycle(sizes.harmonics) if sizes.harmonics else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the standardised target ``[window]`` of standardised inputs ``[window, day, input]``."""
-        _, hidden = self.rnn(x)
-        result = _read_out(hidden, self.sizes, self.linear, self.training)
-        return result if self.season is None else result + self.season(x)
+class RnnNetwork(_RecurrentNetwork):
+    """Stacked recurrent layers (Elman 1990, tanh)."""
+
+    layers_name = "rnn"
+    layers_class = nn.RNN
 
 
 class SeasonalCycle(nn.Module):
@@ -108,10 +108,3 @@ class SeasonalCycle(nn.Module):
         day = x[:, -1, -1:] * DOY_SCALE + DOY_MIDDLE
         angle = day * torch.arange(1, self.harmonics + 1, device=x.device) * (2 * torch.pi / 365.25)
         return torch.sin(angle) @ self.weight[0] + torch.cos(angle) @ self.weight[1]
-
-
-def _read_out(hidden: Tensor, sizes: RecurrentSizes, linear: nn.Linear, training: bool) -> Tensor:
-    """Turn the last day's hidden states ``[layer, window, hidden]`` into one number per window."""
-    chosen = torch.relu(hidden[0 if sizes.readout_layer == "first" else -1])
-    result: Tensor = linear(nn.functional.dropout(chosen, sizes.dropout, training))
-    return result.squeeze(-1)
