@@ -234,6 +234,13 @@ def streamflow_configuration() -> str:
     return settings(StreamflowLSTMSettings, "###")
 
 
+def evapotranspiration_configuration() -> str:
+    """Return the keys of PotentialEvapotranspiration's configuration file."""
+    from bmi_components.potential_evapotranspiration import PotentialEvapotranspirationSettings
+
+    return settings(PotentialEvapotranspirationSettings, "###")
+
+
 def flux_configuration() -> str:
     """Return the keys of FluxLSTM's configuration file."""
     from bmi_components.lstm.flux.settings import FluxLSTMSettings

@@ -108,6 +108,12 @@ FLUX = "bmi_components.lstm.flux.component:FluxLSTM"
 # Steps of more than two days, so that the window of days is full.
 HALF_HOURS = {"steps": 100, "parts": 3}
 
+EVAPORATION = "bmi_components.potential_evapotranspiration:PotentialEvapotranspiration"
+OUDIN_AT = """
+start_time: 2000-06-01
+catchments: [{id: a, latitude: 40, attributes: {}}, {id: b, latitude: 5, attributes: {}}]
+"""
+
 RESERVOIR = "linear_reservoir:LinearReservoir"
 RESIDENCE = {"parameters": {"residence_time": 4.0}}
 
@@ -214,6 +220,8 @@ CASES = [
     ),
     Case("flux-half-hourly", FLUX, flux("inputs: half_hourly\n"), HALF_HOURS, "torch"),
     Case("flux-trees", FLUX, flux(model="random_forest"), bmi_tester=False),
+    Case("oudin", EVAPORATION, OUDIN_AT),
+    Case("penman-monteith", EVAPORATION, "method: penman_monteith\ncatchments: [{id: a, attributes: {}}]\n"),
     Case(
         "lorenz63",
         "bmi_components.fourdvarnet.forecast:Lorenz63",

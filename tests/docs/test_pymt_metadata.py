@@ -18,6 +18,7 @@ from bmi_components.fourdvarnet.settings import FourDVarNetSettings
 from bmi_components.hbv.settings import DeltaHBVSettings
 from bmi_components.lstm.flux.settings import FluxLSTMSettings
 from bmi_components.lstm.settings import StreamflowLSTMSettings
+from bmi_components.potential_evapotranspiration import PotentialEvapotranspirationSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the import itself, which is not ours
@@ -61,6 +62,11 @@ CASES = {
         {"model": str(SOME), "tower": "US-Me2"},
         {"model": SOME, "missing_day": "nan", "utc_offset": 0.0},
         frozenset({"tower"}),
+    ),
+    "PotentialEvapotranspiration": Case(
+        PotentialEvapotranspirationSettings,
+        {"catchments_file": "/data/c.csv"},
+        {"catchments_file": Path("/data/c.csv"), "method": "oudin"},
     ),
     "FourDVarNet": Case(
         FourDVarNetSettings,
