@@ -444,7 +444,7 @@ class Component(bmipy.Bmi):
 
         The file also holds the forcing of an unfinished step, so that a run may be cut anywhere.
         """
-        self._open_run("save_state").snapshot(type(self).__name__).save(path)
+        self.snapshot().save(path)
 
     def load_state(self, path: str | Path, *, restore_clock: bool = False) -> None:
         """Continue bit for bit from a file that ``save_state`` wrote.
@@ -456,8 +456,22 @@ class Component(bmipy.Bmi):
         StateError
             If the file is absent, damaged, or another component's, model's or size's; nothing has changed.
         """
-        run = self._open_run("load_state")
-        run.restore(Snapshot.load(path), type(self).__name__, str(path), restore_clock=restore_clock)
+        self._open_run("load_state")
+        self.restore(Snapshot.load(path), str(path), restore_clock=restore_clock)
+
+    def snapshot(self) -> Snapshot:
+        """Copy everything that the component remembers."""
+        return self._open_run("snapshot").snapshot(type(self).__name__)
+
+    def restore(self, snapshot: Snapshot, source: str, *, restore_clock: bool = False) -> None:
+        """Continue bit for bit from a snapshot, as ``load_state`` does from a file; ``source`` names it in errors.
+
+        Raises
+        ------
+        StateError
+            If it is another component's, model's or size's; nothing has changed.
+        """
+        self._open_run("restore").restore(snapshot, type(self).__name__, source, restore_clock=restore_clock)
 
     # ---------------------------------------------------------------- grids
 

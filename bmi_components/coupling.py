@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import bmipy
@@ -14,6 +16,7 @@ from tqdm import tqdm
 
 from bmi_components.buffers import numbers
 from bmi_components.errors import ConfigurationError, TimeError, UnitsError, UnknownNameError, ValueShapeError
+from bmi_components.snapshot import Snapshot
 from bmi_components.units import Conversion, converter
 
 if TYPE_CHECKING:
@@ -356,6 +359,53 @@ class Coupling:
                 bar.update(round(self.time - begin) - bar.n)
         return self._dataset(times, kept)
 
+    # States ---------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Save all that the components and links remember to one file, all or nothing.
+
+        Raises
+        ------
+        StateError
+            If a component is not one of this package's and cannot be saved.
+        """
+        from bmi_components.coupling_state import snapshot_of
+
+        snapshot_of(self).save(path)
+
+    def restore(self, path: str | Path, *, warm_start: bool = False) -> None:
+        """Continue bit for bit from a file that `save` wrote, in a coupling of the same components and links.
+
+        The clocks go on from where they stood, so that feeds and `run` mean the same times as before. With
+        ``warm_start`` the state begins another period: the moment of saving (`time` then) becomes the time now, and
+        a component that was ahead of it stays as far ahead.
+
+        Raises
+        ------
+        StateError
+            If the file is absent, damaged or of another coupling; nothing has changed.
+        """
+        from bmi_components.coupling_state import restore_coupling
+
+        restore_coupling(self, Snapshot.load(path), str(path), warm_start)
+
+    @property
+    def identity(self) -> str:
+        """Which components and links these are, in words."""
+        members = [f"{name}: {type(component).__name__}" for name, component in self.components.items()]
+        links = [f"{x.source}:{x.output} -> {x.target}:{x.input} ({x.how})" for x in self._links]
+        return "; ".join([*members, *links])
+
+    def under_way(self) -> list[list[tuple[float, float, Array]]]:
+        """Return for each link when, from and to, its source gave what that may still be needed."""
+        return [[(first, last, _host(values)) for first, last, values in x.segments] for x in self._links]
+
+    def put_under_way(self, segments: Sequence[Sequence[tuple[float, float, Any]]]) -> None:
+        """Take `under_way` back."""
+        for link, kept in zip(self._links, segments, strict=True):
+            example = _get(self.components[link.source], link.output)
+            link.segments = [(first, last, _like(example, values)) for first, last, values in kept]
+
     # Gradients ------------------------------------------------------------------------------------
 
     def simulate(
@@ -477,6 +527,15 @@ def _set(component: Any, name: str, values: Any) -> None:
         component.set_tensor(name, values)
     else:
         component.set_value(name, np.ascontiguousarray(_host(values)))
+
+
+def _like(example: Any, values: Any) -> Any:
+    """Return a NumPy array as an array of the example's framework, on its device."""
+    if isinstance(example, np.ndarray):
+        return values
+    if hasattr(example, "detach"):
+        return importlib.import_module("torch").from_numpy(values.copy()).to(example)
+    return importlib.import_module("jax").device_put(values, example.sharding)
 
 
 def _host(values: Any) -> Array:
