@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,8 @@ class _ForEWaterCycle(Component):
     def open(self, settings: Any) -> Stepper:
         """Open the model, and note the date of its time 0 and where its catchments lie."""
         stepper = super().open(settings)  # type: ignore[safe-super]  # the concrete component's
-        if settings.duration % stepper.time_step:
+        steps = settings.duration / stepper.time_step
+        if not math.isclose(steps, round(steps), rel_tol=1e-12):
             raise ConfigurationError(
                 f"end_time {settings.end_time} is not whole steps of {stepper.time_step:g} s after start_time "
                 f"{settings.start_time}: eWaterCycle would step beyond it"

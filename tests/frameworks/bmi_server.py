@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ class Server:
         command = shutil.which("run-bmi-server", path=str(Path(sys.executable).parent))
         assert command is not None, "grpc4bmi installs run-bmi-server beside the interpreter"
         self._port = BmiClient.get_unique_port("localhost")
+        self._log = log
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [command, "--name", name, "--port", str(self._port), *options],
@@ -34,12 +36,16 @@ class Server:
 
     def __enter__(self) -> BmiClient:
         self._channel = grpc.insecure_channel(f"localhost:{self._port}")
-        try:
-            return BmiClient(self._channel, timeout=60)
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
+        ready = grpc.channel_ready_future(self._channel)
+        for _ in range(120):
+            with contextlib.suppress(grpc.FutureTimeoutError):
+                ready.result(timeout=0.5)
+                return BmiClient(self._channel)
+            if self._process.poll() is not None:
+                break
+        self._process.kill()
+        self._process.wait()
+        pytest.fail(f"the server did not start:\n{self._log.read_text()}")
 
     def __exit__(self, *_: object) -> None:
         self._channel.close()
