@@ -86,7 +86,8 @@ def _add_configure(tasks: argparse._SubParsersAction[argparse.ArgumentParser]) -
     task.add_argument(
         "--pet",
         choices=("penman_monteith", "penman_monteith_daily", "hargreaves", "oudin"),
-        help="potential evapotranspiration for δHBV; penman_monteith without it",
+        help="potential evapotranspiration: for δHBV penman_monteith without it; for an LSTM that takes it oudin or "
+        "penman_monteith, which a module of its own then gives",
     )
     task.add_argument(
         "--climatology",

@@ -49,6 +49,8 @@ OUTPUTS = {
     "lstm": ("runoff_depth", "runoff_rate", "runoff_spread"),
 }
 """What goes into the csv files, by symbol, where the component publishes it."""
+FED = "potential_evapotranspiration"
+"""Symbol of the input that PotentialEvapotranspiration supplies, and what the modules call it between them."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,12 @@ class _Maker:
                 )
             units = self.precipitation_units(forcing)
         path = self.forcing_path(units, tuple(divides))
-        text = self.settings(kind, period[0]) + self.spin_up(kind, path, period[0])
-        config_folder = self.folder / "config" / "cat_config" / kind
-        config_folder.mkdir(parents=True)
-        for name, divide in divides.items():
-            (config_folder / f"{name}.yml").write_text(
-                text + _catchment_text(divide, attributes[name]), encoding="utf-8"
-            )
-        init_config = f"./config/cat_config/{kind}/{{{{id}}}}.yml"
-        content = self.realization(kind, init_config, config_folder, path, period, tuple(divides))
+        self.write_configs(
+            kind, self.settings(kind, period[0]) + self.spin_up(kind, path, period[0]), divides, attributes
+        )
+        if kind == "lstm" and request.evapotranspiration is not None:
+            self.write_configs("evapotranspiration", self.feeder_settings(period[0]), divides, {})
+        content = self.realization(kind, path, period, tuple(divides))
         file = self.folder / "realization.json"
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         self.check(file, divides)
@@ -228,6 +227,35 @@ class _Maker:
 
     # ---------------------------------------------------------------- what comes out
 
+    def configs(self, kind: str) -> Path:
+        """Return the folder of a component's configurations."""
+        return self.folder / "config" / "cat_config" / kind
+
+    def write_configs(
+        self,
+        kind: str,
+        text: str,
+        divides: Mapping[str, Divide],
+        attributes: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Write a configuration per catchment, which begins with what all have in common."""
+        self.configs(kind).mkdir(parents=True)
+        for name, divide in divides.items():
+            own = _catchment_text(divide, attributes.get(name, {}))
+            (self.configs(kind) / f"{name}.yml").write_text(text + own, encoding="utf-8")
+
+    def feeder_settings(self, start: np.datetime64) -> str:
+        """Return what the configurations of PotentialEvapotranspiration have in common."""
+        method = self.request.evapotranspiration
+        if method not in ("oudin", "penman_monteith"):
+            raise ConfigurationError(
+                f"--pet {method} is for δHBV, which computes it itself; an LSTM is fed oudin or penman_monteith"
+            )
+        return (
+            "# Made by bmi-components nextgen configure.\n"
+            f"method: {method}\nstart_time: {str(start).replace('T', ' ')}\n"
+        )
+
     def settings(self, kind: str, start: np.datetime64) -> str:
         """Return what the configurations of all catchments have in common."""
         request = self.request
@@ -250,6 +278,11 @@ class _Maker:
         """Return the setting that lets the component take in the forcing before the start."""
         if not self.request.spin_up:
             return ""
+        if kind == "lstm" and self.request.evapotranspiration is not None:
+            raise ConfigurationError(
+                "--spin-up: the record before the start lacks the potential evapotranspiration that --pet supplies "
+                "from the start on; give one of them"
+            )
         # A path in a configuration counts from its folder, config/cat_config/<kind>.
         path = forcing if Path(forcing).is_absolute() else f"../../../{forcing}"
         last = str(start - np.timedelta64(STEP, "s")).replace("T", " ")
@@ -259,42 +292,19 @@ class _Maker:
     def realization(
         self,
         kind: str,
-        init_config: str,
-        configs: Path,
         forcing: str,
         period: tuple[np.datetime64, np.datetime64],
         catchments: tuple[str, ...],
     ) -> dict[str, Any]:
         """Return the realization's content, which names a source for every input of the component."""
-        component = _component(kind)
-        component.initialize(str(configs / f"{catchments[0]}.yml"))
         with chdir(self.folder), open_forcing(_forcing_params(Path(forcing)), catchments, *period) as opened:
-            names = {
-                variable.name: _source_of(variable.name, variable.symbol, variable.units, opened)
-                for variable in (component.variables[name] for name in component.get_input_var_names())
-            }
-        published = {component.variables[n].symbol: n for n in component.get_output_var_names()}
-        outputs = [symbol for symbol in OUTPUTS[kind] if symbol in published]
-        params: dict[str, Any] = {
-            "name": "bmi_python",
-            "python_type": f"bmi_components.{type(component).__name__}",
-            "model_type_name": type(component).__name__,
-            "init_config": init_config,
-            "allow_exceed_end_time": True,
-            "main_output_variable": published["runoff_depth"],
-            "cache_input_variable_metadata": True,
-            "variables_names_map": names,
-            "output_variables": [published[symbol] for symbol in outputs],
-            "output_header_fields": outputs,
-        }
-        if self.request.mass_balance and kind == "hbv":
-            params["mass_balance"] = {"tolerance": 1e-5, "check": True, "fatal": False, "frequency": 1}
+            formulation = self.formulation(kind, catchments[0], opened)
         provider = {"path": forcing, "provider": NETCDF}
         if self.request.forcing.is_dir():
             provider = {"path": forcing, "provider": CSV, "file_pattern": FILE_PATTERN}
         start, end = (str(time).replace("T", " ") for time in period)
         return {
-            "global": {"formulations": [{"name": "bmi_python", "params": params}], "forcing": provider},
+            "global": {"formulations": [formulation], "forcing": provider},
             "time": {"start_time": start, "end_time": end, "output_interval": 3600},
             "output_root": "./outputs",
             # ngen passes this over.
@@ -303,6 +313,61 @@ class _Maker:
                 "catchments": list(catchments),
             },
         }
+
+    def formulation(self, kind: str, catchment: str, forcing: FrameworkForcing) -> dict[str, Any]:
+        """Return the module that gives runoff, with the one that feeds it where the forcing does not."""
+        feeder: dict[str, Any] | None = None
+        if kind == "lstm" and self.request.evapotranspiration is not None:
+            feeder = self.module("evapotranspiration", catchment, forcing)
+        module = self.module(kind, catchment, forcing, fed=feeder is not None)
+        if self.request.mass_balance and kind == "hbv":
+            module["mass_balance"] = {"tolerance": 1e-5, "check": True, "fatal": False, "frequency": 1}
+        if feeder is None:
+            return {"name": "bmi_python", "params": module}
+        both = {
+            "name": "bmi_multi",
+            "model_type_name": f"{feeder['model_type_name']}_{module['model_type_name']}",
+            "init_config": "",
+            "allow_exceed_end_time": True,
+            "main_output_variable": module["main_output_variable"],
+            "output_variables": [*module.pop("output_variables"), FED],
+            "output_header_fields": [*module.pop("output_header_fields"), FED],
+            "modules": [{"name": "bmi_python", "params": params} for params in (feeder, module)],
+        }
+        return {"name": "bmi_multi", "params": both}
+
+    def module(
+        self, kind: str, catchment: str, forcing: FrameworkForcing, *, fed: bool = False
+    ) -> dict[str, Any]:
+        """Return the parameters of one component; ``fed``: another module supplies potential evapotranspiration."""
+        component = _component(kind)
+        component.initialize(str(self.configs(kind) / f"{catchment}.yml"))
+        names = {
+            variable.name: FED
+            if fed and variable.symbol == FED
+            else _source_of(variable.name, variable.symbol, variable.units, forcing)
+            for variable in (component.variables[name] for name in component.get_input_var_names())
+        }
+        published = {component.variables[n].symbol: n for n in component.get_output_var_names()}
+        if fed and FED not in names.values():
+            raise ConfigurationError("--pet: these models take no potential evapotranspiration; leave it out")
+        params: dict[str, Any] = {
+            "name": "bmi_python",
+            "python_type": f"bmi_components.{type(component).__name__}",
+            "model_type_name": type(component).__name__,
+            "init_config": f"./config/cat_config/{kind}/{{{{id}}}}.yml",
+            "allow_exceed_end_time": True,
+            "main_output_variable": published.get("runoff_depth", published.get(FED)),
+            "cache_input_variable_metadata": True,
+            "variables_names_map": names,
+        }
+        if kind == "evapotranspiration":
+            names[published[FED]] = FED
+            return params
+        outputs = [symbol for symbol in OUTPUTS[kind] if symbol in published]
+        params["output_variables"] = [published[symbol] for symbol in outputs]
+        params["output_header_fields"] = outputs
+        return params
 
     def check(self, file: Path, divides: Mapping[str, Divide]) -> None:
         """Open the whole formulation as a run would, and stop at the first error."""
@@ -387,7 +452,12 @@ def _kind(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
 def _component(kind: str) -> Component:
     import bmi_components
 
-    component: Component = bmi_components.DeltaHBV() if kind == "hbv" else bmi_components.StreamflowLSTM()
+    names = {
+        "hbv": "DeltaHBV",
+        "lstm": "StreamflowLSTM",
+        "evapotranspiration": "PotentialEvapotranspiration",
+    }
+    component: Component = getattr(bmi_components, names[kind])()
     return component
 
 
@@ -412,7 +482,9 @@ def _source_of(name: str, symbol: str, units: str, forcing: FrameworkForcing) ->
             f"{forcing.table.source}: {column} is in {forcing.units(column)!r}, and the model takes {symbol} in "
             f"{units!r}; ngen converts by UDUNITS-2 alone, so the forcing needs it in units of that kind"
         )
-    advice = "; NextGen's forcing has none: add a column of that name, with its unit in the header (csv)"
+    advice = "; NextGen's forcing has none: "
+    advice += "let another component supply it (--pet oudin), or " if symbol == FED else ""
+    advice += "add a column of that name, with its unit in the header (csv)"
     raise ForcingError(
         f"{forcing.table.source}: the model takes {symbol} [{units}], and there is no column "
         f"{' or '.join(dict.fromkeys((*candidates, symbol)))}{'' if candidates else advice}"

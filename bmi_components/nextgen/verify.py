@@ -137,9 +137,9 @@ def _configurations(module: Module, realization: Realization) -> Iterator[Findin
             )
         if len(listed) == 1 and hasattr(listed[0], "attributes"):
             attributes[name] = listed[0].attributes
-            folders = getattr(settings, "models", None) or (settings.model,)
-            for folder in folders:
-                if str(folder) not in models:
+            # Components that are equations alone have neither.
+            for folder in getattr(settings, "models", None) or (getattr(settings, "model", None),):
+                if folder is not None and str(folder) not in models:
                     models[str(folder)] = _model(folder, settings)
         if settings.start_time is not None:
             dates.setdefault(settings.start_time, name)

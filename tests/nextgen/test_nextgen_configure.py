@@ -30,6 +30,8 @@ from streamflow_bundles import make_bundle
 
 from bmi_components.cli import main
 from bmi_components.errors import BmiComponentsError, ConfigurationError, UnknownNameError
+from bmi_components.forcing.evaporation import oudin
+from bmi_components.importers import load_model
 from bmi_components.nextgen.attributes import parse_sources, read_attributes
 from bmi_components.nextgen.configure import Request, configure_realization
 from bmi_components.nextgen.hydrofabric import _from_conus_albers, read_divides
@@ -99,6 +101,52 @@ def test_the_sample_catchments_from_configure_to_run(
         assert catchment["attributes"] == {"elev_mean": 250.0, "slope_mean": 25.0}
     else:
         assert catchment["attributes"]["uparea"] == 18.92205293111518
+
+
+@pytest.mark.parametrize("method", ["oudin", "penman_monteith"])
+def test_a_component_supplies_the_evapotranspiration_that_forcing_lacks(
+    method: str, sample: dict[str, Any], tmp_path: Path
+) -> None:
+    """The shipped LSTM, which no forcing of NextGen feeds alone; by Oudin it is fed what it was trained with."""
+    model = Path(__file__).resolve().parents[2] / "models" / "streamflow_lstm"
+    names = tuple(attribute.name for attribute in load_model(model).attributes)
+    request = changed(
+        sample,
+        models=(model,),
+        attributes=write_attributes(tmp_path / "a.csv", CATCHMENTS, names, 2.0),
+        attribute_columns=(),
+        evapotranspiration=method,
+    )
+    made = configure_realization(request)
+    assert main(["nextgen", "check", str(made.realization)]) == 0
+    assert main(["nextgen", "run", str(made.realization), "--quiet"]) == 0
+    header, rows = read_rows(tmp_path / "made" / "outputs" / "cat-27.csv")
+    assert header[2:] == ["runoff_depth", "runoff_rate", "potential_evapotranspiration"]
+    assert (rows[:, 0] >= 0.0).all()
+    assert rows[:, 0].any()
+    if method == "oudin":
+        with netCDF4.Dataset(sample["forcing"]) as file:
+            index = list(file["ids"][:]).index("cat-27")
+            daily = file["TMP_2maboveground"][index].reshape(30, 24).mean(axis=1) - 273.15
+        days = np.arange("2015-12-01", "2015-12-31", dtype="datetime64[D]").astype("datetime64[s]")
+        expected = oudin(daily[:, np.newaxis].astype(float), np.array([35.2003]), days)[:, 0]
+        np.testing.assert_allclose(rows[:, 2].reshape(30, 24).mean(axis=1), expected, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evapotranspiration": "hargreaves"}, "an LSTM is fed oudin or penman_monteith"),
+        ({"evapotranspiration": "oudin"}, "these models take no potential evapotranspiration"),
+        ({"evapotranspiration": "oudin", "spin_up": True, "start": "2015-12-10"}, "give one of them"),
+    ],
+)
+def test_evapotranspiration_that_nobody_takes_is_one_error(
+    changes: dict[str, Any], message: str, sample: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        configure_realization(changed(sample, **changes))
+    assert not sample["output"].exists()
 
 
 def changed(sample: dict[str, Any], **changes: Any) -> Request:
