@@ -181,6 +181,8 @@ class Simulation:
     ----------
     plan
         From `read_plan`.
+    initial_state
+        State to start from, saved by ``save_state`` of this or another period; the configuration's own otherwise.
 
     Raises
     ------
@@ -188,11 +190,15 @@ class Simulation:
         Whatever is wrong with the configuration, the trained model or the forcing.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, initial_state: Path | None = None) -> None:
         self.plan = plan
         values = read_yaml(plan.config)
         self.component = plan.component()
         self.component.initialize(str(plan.config))
+        self._started_from = b""
+        if initial_state is not None:
+            self.component.load_state(initial_state)
+            self._started_from = initial_state.read_bytes()
         self.inputs = _variables(self.component, self.component.get_input_var_names())
         outputs = _variables(self.component, self.component.get_output_var_names())
         places = _configured_catchments(values, plan.config)
@@ -217,8 +223,10 @@ class Simulation:
         """State of the component from which an interrupted run resumes."""
         return self.plan.results.with_suffix(".state")
 
-    def run(self, *, resume: bool = False, progress: bool = True) -> bool:
+    def run(self, *, resume: bool = False, progress: bool = True, save_state: Path | None = None) -> bool:
         """Step to the end; return whether it was reached (False: interrupted, and saved to be resumed).
+
+        ``save_state`` names a file for the state at the end, from which another period may start.
 
         Raises
         ------
@@ -251,6 +259,8 @@ class Simulation:
                         self.component.save_state(self.checkpoint)
                     if stop.is_set():
                         return False
+            if save_state is not None:
+                self.component.save_state(save_state)
             file.write_per_catchment("final_storage", self._stored())
             file.complete()
         self.checkpoint.unlink(missing_ok=True)
@@ -368,6 +378,7 @@ class Simulation:
         for v in self.inputs:
             digest.update(np.ascontiguousarray(self.forcing.values[v.symbol]).tobytes())
         digest.update(repr([c.variable.symbol for c in self._columns()]).encode())
+        digest.update(self._started_from)
         return {
             "title": f"{name} on {self.forcing.source}",
             "source": f"bmi_components {bmi_components.__version__}, component {name}",

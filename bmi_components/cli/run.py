@@ -34,6 +34,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the results (default: output/<configuration>)"
     )
+    parser.add_argument(
+        "--initial-state",
+        type=Path,
+        metavar="FILE",
+        help="saved state to start from, also of another period, instead of the configuration's",
+    )
+    parser.add_argument(
+        "--save-state", type=Path, metavar="FILE", help="save the state at the end of the run"
+    )
     parser.add_argument("--csv", action="store_true", help="also write one csv file per catchment")
     parser.add_argument("--no-plot", action="store_true", help="draw no hydrograph")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
@@ -54,8 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
         end=arguments.end,
         folder=arguments.output,
     )
-    simulation = Simulation(plan)
-    if not simulation.run(resume=arguments.resume, progress=not arguments.quiet):
+    simulation = Simulation(plan, arguments.initial_state)
+    if not simulation.run(
+        resume=arguments.resume, progress=not arguments.quiet, save_state=arguments.save_state
+    ):
         print(f"stopped at {simulation.position}; --resume goes on from there")
         return 130
     outputs = [v.symbol for v in simulation.outputs]

@@ -165,6 +165,27 @@ def test_a_run_that_dies_resumes_from_its_last_checkpoint(
         np.testing.assert_array_equal(values(Path("parts/bucket.nc"))[name], expected)
 
 
+def test_a_period_starts_from_the_state_at_the_end_of_another(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quietly = ["--quiet", "--no-plot", "--output"]
+    assert main(["run", str(config), *quietly, "whole"]) == 0
+    winter = ["--end", "1996-03-31", "--save-state", "states/winter.state"]
+    assert main(["run", str(config), *quietly, "winter", *winter]) == 0
+    summer = ["--start", "1996-04-01", "--initial-state", "states/winter.state"]
+    assert main(["run", str(config), *quietly, "summer", *summer]) == 0
+    for name, expected in values(Path("whole/bucket.nc")).items():
+        np.testing.assert_array_equal(values(Path("summer/bucket.nc"))[name], expected[183:])
+    assert main(["run", str(config), *quietly, "other", "--initial-state", "states/summer.state"]) == 2
+    assert "no saved state at states/summer.state" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+    # Where a run started is part of what it is.
+    monkeypatch.setattr(f"{__name__}.on_step", lambda time: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["run", str(config), *quietly, "broken", *summer]) == 130
+    assert main(["run", str(config), *quietly, "broken", *summer[:2], "--resume"]) == 2
+
+
 def test_another_run_is_not_resumed(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
