@@ -60,7 +60,10 @@ def plot_days(path: Path, evaluations: Evaluations) -> None:
     seen = np.isfinite([getattr(observed, flux) for flux in fluxes]).sum(axis=0).astype(np.float64)
     light = forcing.forcing.shortwave / max(1.0, float(forcing.forcing.shortwave.sum()))
     total = np.concatenate(([0.0], np.cumsum(seen + light)))
-    first = int(np.argmax(total[length:] - total[:-length]))
+    clock = observed.time - observed.time.astype("datetime64[D]")
+    starts = np.flatnonzero(clock[: len(observed) - length + 1] == np.timedelta64(0, "s"))
+    starts = starts if starts.size else np.array([0])
+    first = int(starts[np.argmax(total[starts + length] - total[starts])])
     shown = slice(first, first + length)
     _draw_series(path, evaluations, observed.time[shown], lambda values: values[shown], "each step")
 
@@ -175,11 +178,10 @@ def plot_energy_balance(path: Path, evaluations: Evaluations) -> None:
         turbulent = (fluxes["latent_heat"] + fluxes["sensible_heat"])[complete]
         known = np.isfinite(available) & np.isfinite(turbulent)
         _cloud(axes, available[known], turbulent[known])
-        said = (
-            ""
-            if closure is None
-            else f"\nratio {closure.ratio:.2f}, slope {closure.slope:.2f}, imbalance {closure.imbalance:+.1f} W m⁻²"
-        )
+        said = ""
+        if closure is not None:
+            lacking = round(closure.imbalance, 1) + 0.0  # no minus before a zero
+            said = f"\nratio {closure.ratio:.2f}, slope {closure.slope:.2f}, imbalance {lacking:+.1f} W m⁻²"
         axes.set_title(name + said, fontsize=9, loc="left")
         axes.set_xlabel("Rn - G (W m⁻²)")
     panels[0].set_ylabel("LE + H (W m⁻²)")
@@ -270,7 +272,16 @@ def _cloud(axes: Axes, x: Array, y: Array) -> None:
     """Draw a dense cloud of points by their density, and the line on which both agree."""
     if x.size:
         low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
-        axes.hexbin(x, y, gridsize=55, bins="log", mincnt=1, cmap="viridis", linewidths=0.1)
+        axes.hexbin(
+            x,
+            y,
+            gridsize=55,
+            bins="log",
+            mincnt=1,
+            cmap="viridis",
+            linewidths=0.1,
+            extent=(low, high, low, high),
+        )
         axes.plot([low, high], [low, high], color=COLOURS[1], linewidth=1.0)
     tidy(axes)
 

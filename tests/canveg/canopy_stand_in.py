@@ -31,31 +31,34 @@ class StandIn:
     def simulate(
         self, forcing: Forcing, state: State | None = None, parameters: Any = None
     ) -> tuple[Fluxes, State]:
-        forcing = Forcing(*(jnp.asarray(one) for one in forcing))
-        p = self.parameters if parameters is None else parameters
         sites = jnp.shape(forcing.shortwave)[1]
         state = self.initial_state(sites) if state is None else state
+        return _simulate(self.parameters if parameters is None else parameters, forcing, state)
 
-        def step(soil: Any, air: Any) -> tuple[Any, Any]:
-            soil = MEMORY * soil + (1.0 - MEMORY) * (air + 273.15)
-            return soil, soil
 
-        last, soil = jax.lax.scan(step, state.temperature[:, 0], forcing.air_temperature)
-        radiation = 0.8 * forcing.shortwave * p.leaf_emissivity - 60.0
-        latent = 0.02 * p.conductance_slope**1.5 * forcing.shortwave * forcing.leaf_area_index
-        ground = 2.0 * (soil - 290.0)
-        uptake = 0.002 * p.maximum_carboxylation**0.5 * forcing.shortwave
-        respiration = p.respiration_base * p.respiration_q10 ** ((soil - 283.15) / 10.0)
-        nothing = jnp.zeros_like(latent)
-        values = dict.fromkeys(Fluxes._fields, nothing) | {
-            "latent_heat": latent,
-            "sensible_heat": radiation - ground - latent,
-            "net_radiation": radiation + nothing,
-            "soil_heat": ground + nothing,
-            "net_ecosystem_exchange": respiration - uptake,
-            "gross_primary_production": uptake + nothing,
-            "soil_respiration": respiration + nothing,
-            "converged": nothing + 1.0,
-            "profiles": Profiles(*(nothing[..., None] for _ in Profiles._fields)),
-        }
-        return Fluxes(**values), State(last[:, None], jnp.ones(sites))
+def _warm(soil: Any, air: Any) -> tuple[Any, Any]:
+    soil = MEMORY * soil + (1.0 - MEMORY) * (air + 273.15)
+    return soil, soil
+
+
+@jax.jit
+def _simulate(p: Parameters, forcing: Forcing, state: State) -> tuple[Fluxes, State]:
+    last, soil = jax.lax.scan(_warm, state.temperature[:, 0], forcing.air_temperature)
+    radiation = 0.8 * forcing.shortwave * p.leaf_emissivity - 60.0
+    latent = 0.02 * p.conductance_slope**1.5 * forcing.shortwave * forcing.leaf_area_index
+    ground = 2.0 * (soil - 290.0)
+    uptake = 0.002 * p.maximum_carboxylation**0.5 * forcing.shortwave
+    respiration = p.respiration_base * p.respiration_q10 ** ((soil - 283.15) / 10.0)
+    nothing = jnp.zeros_like(latent)
+    values = dict.fromkeys(Fluxes._fields, nothing) | {
+        "latent_heat": latent,
+        "sensible_heat": radiation - ground - latent,
+        "net_radiation": radiation + nothing,
+        "soil_heat": ground + nothing,
+        "net_ecosystem_exchange": respiration - uptake,
+        "gross_primary_production": uptake + nothing,
+        "soil_respiration": respiration + nothing,
+        "converged": nothing + 1.0,
+        "profiles": Profiles(*(nothing[..., None] for _ in Profiles._fields)),
+    }
+    return Fluxes(**values), State(last[:, None], jnp.ones_like(state.started))
