@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pytest
+from deltamg_folders import folder_mts
 from hbv_bundles import CLIMATOLOGY, catchment_lines, write_bundle
 from nextgen_folders import (
     CATCHMENTS,
@@ -194,28 +196,40 @@ def test_the_numbers_are_noaas(folder: Path, shared_data: Path) -> None:
         np.testing.assert_allclose(file[DEPTH][:, 0], depth, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["dhbv_drop_in", "dhbv_water_balance", "dhbv_hourly", "lstm_drop_in"])
-def test_the_realizations_of_this_repository_run(
-    name: str, folder: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
-    from deltamg_folders import folder_mts
-
+@pytest.fixture
+def shipped(folder: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run folder of this repository's realizations, with forcing, and the models that they look up."""
     repository = Path(__file__).resolve().parents[2]
     shutil.copytree(repository / "ngen_realizations", folder / "run")
     copy_weather(shared_data, folder / "run" / "forcings" / "forcings.nc")
     write_bundle(folder / "dhbv_2", "2.0")
     folder_mts(folder / "dhbv_2_mts")
-    places = (str(folder), str(shared_data / "checkpoints"))
-    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", os.pathsep.join(places))
-    path = folder / "run" / f"{name}.json"
+    places = (folder, repository / "models", shared_data / "checkpoints")
+    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", os.pathsep.join(map(str, places)))
+    return folder / "run"
+
+
+def check_and_run(path: Path, shared_data: Path) -> None:
+    """Let the command line check a realization on NextGen's sample catchments, and run it."""
+    fabric = ["--hydrofabric", str(shared_data / "nextgen" / "catchment_data.geojson")]
+    assert main(["nextgen", "check", str(path), *fabric]) == 0
+    assert main(["nextgen", "run", str(path), *fabric, "--quiet"]) == 0
+
+
+def shortened(path: Path, last: str) -> Path:
+    """Let a realization end earlier."""
     content = json.loads(path.read_text())
-    content["time"] |= {"start_time": "2015-12-01 00:00:00", "end_time": "2015-12-04 23:00:00"}
+    content["time"]["end_time"] = last
     path.write_text(json.dumps(content))
-    fabric = shared_data / "nextgen" / "catchment_data.geojson"
-    assert main(["nextgen", "check", str(path), "--hydrofabric", str(fabric)]) == 0
-    assert main(["nextgen", "run", str(path), "--hydrofabric", str(fabric), "--quiet"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("name", ["dhbv_drop_in", "dhbv_water_balance", "dhbv_hourly", "lstm_drop_in"])
+def test_the_realizations_of_this_repository_run(
+    name: str, folder: Path, shipped: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_and_run(shortened(shipped / f"{name}.json", "2015-12-04 23:00:00"), shared_data)
+    assert "unaccounted" not in capsys.readouterr().err
     for catchment in CATCHMENTS:
         header, rows = read_rows(folder / "run" / "outputs" / f"{catchment}.csv")
         assert rows.shape[0] == 96
@@ -223,6 +237,35 @@ def test_the_realizations_of_this_repository_run(
         if name == "dhbv_water_balance":
             assert header[2:] == ["runoff_m", "evapotranspiration_mm_per_day", "snow_mm", "soil_mm"]
     assert (folder / "run" / "outputs" / "nex-68_output.csv").is_file()
+
+
+def test_the_shipped_pair_of_components_runs(shipped: Path, shared_data: Path) -> None:
+    """Potential evapotranspiration from one component to another; the rain of December raises the flow."""
+    check_and_run(shipped / "evapotranspiration_and_lstm.json", shared_data)
+    for catchment, area in zip(CATCHMENTS, (18.9, 21.7, 14.8), strict=True):
+        header, rows = read_rows(shipped / "outputs" / f"{catchment}.csv")
+        assert header[2:] == ["runoff_m", "streamflow_m3_per_s", "potential_evapotranspiration_mm_per_day"]
+        assert rows.shape[0] == 720
+        depth, flow, evaporation = rows.T
+        # The hours of a daily model are estimates that settle with the day's flow.
+        assert depth.sum() * area * 1e6 == pytest.approx(flow[23::24].sum() * 86_400.0, rel=1e-5)
+        assert 0.0 <= evaporation.min() < evaporation.max() < 5.0
+        assert depth[23 * 24 :].mean() > 2.0 * depth[10 * 24 : 20 * 24].mean()
+
+
+def test_the_shipped_halves_with_states_between_them_are_one_run(shipped: Path, shared_data: Path) -> None:
+    whole = json.loads((shipped / "lstm_load_states.json").read_text())
+    whole["time"]["start_time"] = "2015-12-01 00:00:00"
+    del whole["state_saving"]
+    (shipped / "whole.json").write_text(json.dumps(whole))
+    parts = {}
+    for name in ("lstm_save_states", "lstm_load_states", "whole"):
+        check_and_run(shipped / f"{name}.json", shared_data)
+        parts[name] = read_rows(shipped / "outputs" / "cat-52.csv")[1]
+        if name == "lstm_save_states":
+            assert {path.name for path in (shipped / "states").iterdir()} == set(CATCHMENTS)
+    halves = np.concatenate([parts["lstm_save_states"], parts["lstm_load_states"]])
+    np.testing.assert_allclose(halves, parts["whole"], rtol=1e-6, atol=1e-12)  # the whole is batched
 
 
 # --- modules that feed each other ------------------------------------------------------------------------------------

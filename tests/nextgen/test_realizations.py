@@ -25,7 +25,8 @@ from bmi_components.variables import Variable
 
 FOLDER = Path(__file__).resolve().parents[2] / "ngen_realizations"
 HBV = sorted(FOLDER.glob("dhbv_*.json"))
-LSTM = sorted(FOLDER.glob("lstm_*.json"))
+STATES = sorted(FOLDER.glob("lstm_*_states.json"))
+LSTM = sorted(set(FOLDER.glob("lstm_*.json")) - set(STATES))
 REALIZATIONS = [*HBV, *LSTM]
 CATCHMENTS = ("cat-27", "cat-52", "cat-67")
 WEATHER = "cats-27_52_67-2015_12_01-2015_12_30.nc"
@@ -84,8 +85,9 @@ def weather(shared_data: Path, inputs: list[Variable]) -> dict[str, NDArray[np.f
 
 def test_every_realization_is_tested() -> None:
     flux = [FOLDER / "flux_lstm.json"]  # by the tests of its component
-    assert sorted(FOLDER.glob("*.json")) == sorted([*HBV, *LSTM, *flux])
-    assert (len(HBV), len(LSTM)) == (3, 2)
+    run = [FOLDER / "evapotranspiration_and_lstm.json", *STATES]  # as wholes, by test_nextgen_run.py
+    assert sorted(FOLDER.glob("*.json")) == sorted([*HBV, *LSTM, *flux, *run])
+    assert (len(HBV), len(LSTM), len(STATES)) == (3, 2, 2)
 
 
 @pytest.mark.parametrize("realization", REALIZATIONS, ids=lambda path: path.stem)
