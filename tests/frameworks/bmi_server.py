@@ -6,8 +6,10 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ if os.environ.get("CI", "").lower() not in ("1", "true"):  # continuous integrat
 
 import grpc
 from grpc4bmi.bmi_grpc_client import BmiClient
+from grpc4bmi.bmi_pb2_grpc import BmiServiceStub
 
 
 class Server:
@@ -27,6 +30,7 @@ class Server:
         assert command is not None, "grpc4bmi installs run-bmi-server beside the interpreter"
         self._port = BmiClient.get_unique_port("localhost")
         self._log = log
+        self._patience = time.monotonic() + 120.0
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [command, "--name", name, "--port", str(self._port), *options],
@@ -35,14 +39,12 @@ class Server:
             )
 
     def __enter__(self) -> BmiClient:
-        self._channel = grpc.insecure_channel(f"localhost:{self._port}")
-        ready = grpc.channel_ready_future(self._channel)
-        for _ in range(120):
-            with contextlib.suppress(grpc.FutureTimeoutError):
-                ready.result(timeout=0.5)
-                return BmiClient(self._channel)
-            if self._process.poll() is not None:
-                break
+        while self._process.poll() is None and time.monotonic() < self._patience:
+            with contextlib.suppress(OSError), socket.create_connection(("localhost", self._port)):
+                # A stub rather than the channel: waiting for a channel leaves a thread that resents its closing.
+                self._channel = grpc.insecure_channel(f"localhost:{self._port}")
+                return BmiClient(stub=BmiServiceStub(self._channel))
+            time.sleep(0.1)
         self._process.kill()
         self._process.wait()
         pytest.fail(f"the server did not start:\n{self._log.read_text()}")
