@@ -22,13 +22,17 @@ Vector = NDArray[np.float64]
 
 
 class Catchment(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One catchment: a name, where it lies, and the static attributes that the model reads."""
+    """One catchment: a name, where it lies, and the static attributes that the model reads.
+
+    ``record_id`` is its name in records of weather, where that is another.
+    """
 
     id: str
     attributes: dict[str, float]
     area_km2: float | None = None
     latitude: float | None = None
     longitude: float | None = None
+    record_id: str | None = None
 
 
 Catchments = Annotated[

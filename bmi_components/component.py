@@ -99,6 +99,10 @@ class Component(bmipy.Bmi):
         layout = self._open_run("variables").layout
         return {**layout.inputs, **layout.outputs}
 
+    def settable_parameters(self) -> Mapping[str, Variable]:
+        """Return the parameters and static attributes that can be set by name; none of them is published."""
+        return self._open_run("settable_parameters").stepper.parameters
+
     # ---------------------------------------------------------------- control
 
     def initialize(self, config_file: str) -> None:

@@ -43,7 +43,7 @@ def read_record(
     inputs
         What the component is fed, in its units.
     catchments
-        Identifiers, in the order of the component.
+        Identifiers, in the order of the component; one may occur several times.
     time_step
         Of the model, s.
     key
@@ -67,14 +67,16 @@ def read_record(
     ForcingError
         If the record cannot be read.
     """
-    record = read_forcing(source, inputs).select(catchments)
+    names = list(dict.fromkeys(catchments))  # members of an ensemble share their catchment's
+    record = read_forcing(source, inputs).select(names)
     parts = time_step / record.time_step
     if parts < 1 or parts != int(parts):
         raise ConfigurationError(
             f"{key}: the record has steps of {record.time_step} s, which do not make up the model's {time_step:g} s"
         )
     # Columns chosen from a file come transposed, and kernels take rows in one piece.
-    rows = np.ascontiguousarray(np.stack([record.values[v.symbol] for v in inputs], axis=1))
+    rows = np.stack([record.values[v.symbol] for v in inputs], axis=1)
+    rows = np.ascontiguousarray(rows[..., [names.index(name) for name in catchments]])
     if prepare is not None:
         rows = np.stack([prepare(row, float(record.time_step)) for row in rows])
     steps = len(rows) // int(parts)

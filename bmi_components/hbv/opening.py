@@ -127,7 +127,7 @@ def _record(
     if settings.warm_up is not None and settings.climatology is not None:
         raise ConfigurationError("give either 'warm_up' or 'climatology', not both")
     if settings.warm_up is not None:
-        ids = [c.id for c in catchments]
+        ids = [c.record_id or c.id for c in catchments]
         record = _read_warm_up(settings.warm_up, driver, ids, bundle.time_step, settings.start_time)
         return lambda: record
     if settings.climatology is not None:

@@ -261,7 +261,9 @@ def _record(
     """Read the record before the start, ``[time, input, catchment]``; nobody observed runoff in it."""
     assert settings.spin_up is not None
     given = [v for v in inputs if v.symbol != OBSERVED]
-    _, rows = read_record(settings.spin_up, given, [c.id for c in catchments], time_step, "spin_up")
+    _, rows = read_record(
+        settings.spin_up, given, [c.record_id or c.id for c in catchments], time_step, "spin_up"
+    )
     if len(given) < len(inputs):
         rows = np.concatenate([rows, np.full((len(rows), 1, len(catchments)), np.nan)], axis=1)
     return rows

@@ -91,7 +91,7 @@ def open_stepper(settings: FluxLSTMSettings) -> FluxStepper:
         _coordinates(settings),
     )
     if settings.warm_up is not None:
-        _warm_up(stepper, settings, ids)
+        _warm_up(stepper, settings, [tower.record_id or tower.id for tower in settings.towers])
     return stepper
 
 
@@ -213,8 +213,9 @@ def _warm_up(stepper: FluxStepper, settings: FluxLSTMSettings, ids: list[str]) -
             "warm_up: start_time is needed to know which part of the record comes before it"
         )
     record = read_forcing(settings.warm_up, stepper.inputs)
-    if len(ids) > 1 or len(record.catchments) > 1:
-        record = record.select(ids)
+    names = list(dict.fromkeys(ids))  # members of an ensemble share their tower's
+    if len(names) > 1 or len(record.catchments) > 1:
+        record = record.select(names)
     if record.time_step != stepper.time_step:
         raise ConfigurationError(
             f"warm_up: the record has steps of {record.time_step} s, the component's inputs of {stepper.time_step:g} s"
@@ -224,7 +225,8 @@ def _warm_up(stepper: FluxStepper, settings: FluxLSTMSettings, ids: list[str]) -
         raise ConfigurationError(
             f"warm_up: the record covers {record.time[0]} to {record.end}; it must reach up to start_time, {start}"
         )
+    columns = [names.index(name) for name in ids]
     stepper.absorb_record(
-        np.stack([record.values[v.symbol][before] for v in stepper.inputs], axis=1),
+        np.stack([record.values[v.symbol][before][:, columns] for v in stepper.inputs], axis=1),
         [float((moment - start).astype(np.int64)) for moment in record.time[before]],
     )

@@ -15,11 +15,12 @@ __all__ = ["FluxLSTMSettings", "Tower"]
 
 
 class Tower(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A place to predict fluxes for: its name, and where it lies."""
+    """A place to predict fluxes for: its name, where it lies, and its name in records, where that is another."""
 
     id: str
     latitude: float | None = None
     longitude: float | None = None
+    record_id: str | None = None
 
 
 class FluxLSTMSettings(Settings, kw_only=True, frozen=True):
