@@ -99,7 +99,8 @@ def dispersion_matrix(
     bounds = np.linspace(1.0, measurement_height_ratio, atmosphere_layers + 1)
     # what a source leaves uneven evens out with height, so that cells may grow
     parts = [
-        math.ceil((high - low) / max(0.02, 0.05 * (low - 1.0))) for low, high in itertools.pairwise(bounds)
+        math.ceil((high - low) / max(1.0 / _CANOPY_CELLS, 0.05 * (low - 1.0)))
+        for low, high in itertools.pairwise(bounds)
     ]
     above = [
         np.linspace(low, high, part + 1)[1:]

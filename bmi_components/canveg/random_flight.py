@@ -34,8 +34,8 @@ def published_dispersion_matrix(layers: int = 50, atmosphere_layers: int = 50) -
     Particular to them, and kept: a layer emits at its upper edge; layers above the canopy are as thick as those in it,
     so that the domain ends at ``(1 + atmosphere_layers / layers)`` canopy heights; what passes its top is lost; the
     deviation of vertical velocity has a step at the canopy's top (1.1875 to 1.25) that no drift makes up for, so that
-    an even mixture does not stay even; the last layer is subtracted. Only the limit on flying time is not kept: it
-    is felt where canopy height times ``atmosphere_layers / layers`` is more than about 300 m.
+    an even mixture does not stay even; the last layer is subtracted. Only the limit of 1000 s on flying time is not
+    kept: it is felt where the domain is higher than about 70 m (of the published ones in US-Me2's with one layer).
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def _fly(layers: int, boxes: int, *, negative_above: bool) -> tuple[Array, Array
     Returns
     -------
     tuple of Array
-        Times, ``[box, layer]``, and ``[box]`` what becomes of an even mixture of concentration 1 that is held at 1 at the top (all ones
-        if time steps were short and the deviation had no step).
+        Times, ``[box, layer]``, and what becomes of an even mixture that is held at 1 at the top, ``[box]``: all ones,
+        if time steps were short and the deviation had no step.
     """
     points = -(-_FEWEST_HEIGHTS // layers)  # per box
     spacing = 1.0 / (layers * points)

@@ -1,0 +1,99 @@
+"""Wind in the canopy, and the boundary layer of air on its leaves."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from bmi_components.canveg.parameters import Parameters
+from bmi_components.canveg.weather import GRAVITY
+
+__all__ = ["LeafResistances", "gas_expansion", "leaf_resistances", "wind_profile"]
+
+Array = Any
+
+
+class LeafResistances(NamedTuple):
+    """Of a leaf's boundary layer, one side, s m-1."""
+
+    heat: Array
+    vapour: Array
+    co2: Array
+
+
+def wind_profile(
+    wind_speed: Array, canopy_height: Array, measurement_height: Array, extinction: Array, layers: int
+) -> Array:
+    """Return wind at the top of each layer, m s-1, ``[..., layer]``: logarithmic above, exponential in the canopy.
+
+    Parameters
+    ----------
+    wind_speed
+        At the measurement height, m s-1.
+    canopy_height, measurement_height
+        m; displacement is 0.6 and roughness 0.1 of the canopy's height.
+    extinction
+        Of wind with depth.
+    layers
+        Of the canopy.
+    """
+    displacement, roughness = 0.6 * canopy_height, 0.1 * canopy_height
+    share = jnp.log((canopy_height - displacement) / roughness) / jnp.log(
+        (measurement_height - displacement) / roughness
+    )
+    height = np.arange(1, layers + 1) / layers
+    return (wind_speed * share)[..., None] * jnp.exp(jnp.asarray(extinction)[..., None] * (height - 1.0))
+
+
+def gas_expansion(pressure: Array, log_air_temperature: Array) -> Array:
+    """Return how much faster gases diffuse than at 273.16 K and 101.3 kPa, of pressure (kPa) and ln(T / 273.15 K)."""
+    return (101.3 / pressure) * jnp.exp(1.81 * (log_air_temperature - np.log(273.16 / 273.15)))
+
+
+def leaf_resistances(
+    wind: Array, leaf_temperature: Array, air_temperature: Array, expansion: Array, parameters: Parameters
+) -> LeafResistances:
+    """Return the resistances of forced or free convection, whichever holds (Schuepp 1993).
+
+    Parameters
+    ----------
+    wind
+        m s-1.
+    leaf_temperature, air_temperature
+        K.
+    expansion
+        See `gas_expansion`.
+    parameters
+        Leaf length, enhancement, viscosity, diffusivities; leaves broadcast against the other arguments.
+    """
+    length = parameters.leaf_length
+    viscosity = parameters.kinematic_viscosity * 1e-6
+    reynolds = length * wind / (viscosity * expansion)
+    grashof = jnp.maximum(
+        GRAVITY * length**3 / viscosity**2 * (leaf_temperature - air_temperature) / air_temperature, 0.0
+    )
+    root = jnp.sqrt(reynolds)
+    # powers of products, so that the slow functions see what does not change from leaf to leaf
+    turbulent = reynolds > 14000.0
+    forced = parameters.boundary_layer_enhancement * jnp.where(
+        turbulent, 0.036 * jnp.exp(0.8 * jnp.log(reynolds)), 0.66 * root
+    )
+    free = grashof > reynolds * reynolds
+    buoyant = jnp.where(free, grashof, 1.0)
+    convection = jnp.where(
+        buoyant < 1e5, 0.5 * jnp.sqrt(jnp.sqrt(buoyant)), 0.13 * jnp.exp(0.33 * jnp.log(buoyant))
+    )
+    coefficient = jnp.where(free, convection, forced) * expansion * 1e-6 / length
+
+    def resistance(diffusivity: Array) -> Array:
+        schmidt = (parameters.kinematic_viscosity / diffusivity) ** 0.33
+        return 1.0 / (diffusivity * schmidt * coefficient)
+
+    heat, vapour, co2 = (
+        resistance(parameters.heat_diffusivity),
+        resistance(parameters.vapour_diffusivity),
+        resistance(parameters.co2_diffusivity),
+    )
+    return LeafResistances(heat, vapour, co2)

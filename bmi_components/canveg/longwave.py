@@ -1,0 +1,58 @@
+"""Longwave radiation between sky, leaves and soil."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bmi_components.canveg.layers import Diffuse, Stack, make_stack, propagate
+from bmi_components.canveg.weather import STEFAN_BOLTZMANN
+
+__all__ = ["exchange", "longwave_stack"]
+
+Array = Any
+
+
+def longwave_stack(transmission: Array, emissivity: Array, layers: int) -> Stack:
+    """Return the stack of layers whose leaves scatter what they do not absorb, half of it to either side.
+
+    Parameters
+    ----------
+    transmission
+        Share of diffuse radiation that passes a layer untouched.
+    emissivity
+        Of leaves.
+    layers
+        How many.
+    """
+    scattered = (1.0 - transmission) * (1.0 - emissivity) / 2.0
+    return make_stack(transmission + scattered, scattered, layers)
+
+
+def exchange(
+    stack: Stack,
+    emission: Array,
+    sky: Array,
+    soil_emissivity: Array,
+    soil_temperature: Array,
+) -> Diffuse:
+    """Return longwave radiation at the levels, W m-2.
+
+    Parameters
+    ----------
+    stack
+        The layers.
+    emission
+        Of each layer, to either side, W m-2, ``[..., layer]``.
+    sky
+        Incoming, W m-2.
+    soil_emissivity, soil_temperature
+        1, K.
+    """
+    return propagate(
+        stack,
+        emission,
+        emission,
+        sky,
+        1.0 - soil_emissivity,
+        soil_emissivity * STEFAN_BOLTZMANN * soil_temperature**4,
+    )

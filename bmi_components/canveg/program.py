@@ -1,0 +1,272 @@
+"""The step of a canopy model as one compiled program: shared within a process, kept on disk for the next."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from numpy.typing import NDArray
+
+from bmi_components.canveg.fluxes import Fluxes, Profiles, State
+from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.inputs import make_forcing
+from bmi_components.canveg.model import CanVeg
+from bmi_components.canveg.options import Options, Site
+from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
+
+__all__ = ["Constants", "Memory", "Plan", "Program", "compiled", "device_of", "precision"]
+
+Array = Any
+
+
+class Constants(NamedTuple):
+    """What a run does not change, NumPy arrays; scalars, or one value per site.
+
+    Attributes
+    ----------
+    site
+        Measurement height NaN where it follows the canopy's.
+    parameters
+        Of the model.
+    monthly
+        Slow quantities, ``[month, site]``, in the order of `Plan.slow`.
+    """
+
+    site: Site
+    parameters: Parameters
+    monthly: tuple[Array, ...]
+
+
+class Memory(NamedTuple):
+    """What the component remembers: the canopy's state, and for stability the latest sensible heat, W m-2."""
+
+    canopy: State
+    sensible_heat: Array
+
+
+class Plan(NamedTuple):
+    """All that a compiled program depends on.
+
+    Attributes
+    ----------
+    options
+        Of the model.
+    inputs, slow
+        Symbols of the inputs, and of the slow quantities that are constants or monthly.
+    profiles
+        Whether profiles by layer are published.
+    sites
+        How many.
+    dtype, device
+        Of the arithmetic.
+    shapes, structure
+        Of `Constants`.
+    dispersion
+        Shape of the dispersion matrix, ``[row, layer]``, or ``[site, row, layer]`` where sites differ.
+    """
+
+    options: Options
+    inputs: tuple[str, ...]
+    slow: tuple[str, ...]
+    profiles: bool
+    sites: int
+    dtype: str
+    device: str
+    shapes: tuple[tuple[int, ...], ...]
+    structure: Any
+    dispersion: tuple[int, ...]
+
+
+Program = Callable[[Array, Array, Memory, Array, Array], tuple[Memory, Array]]
+"""Of constants (end to end), dispersion, memory, inputs (end to end) and time ``[2 * site]``: the new memory, and the
+outputs end to end."""
+
+
+def precision(dtype: str) -> AbstractContextManager[Any]:
+    """Return a context in which JAX computes in a precision, and outside of which nothing changes."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    framework: Any = jax
+    if not hasattr(jax, "enable_x64"):  # before JAX 0.8
+        framework = importlib.import_module("jax.experimental")
+    context: AbstractContextManager[Any] = framework.enable_x64(True)
+    return context
+
+
+def device_of(name: str) -> Any:
+    """Return JAX's device of a name such as "cpu" or "cuda:1"."""
+    kind, _, index = name.partition(":")
+    return jax.devices(kind)[int(index or 0)]
+
+
+def pack(constants: Constants, dtype: str) -> NDArray[Any]:
+    """Lay constants end to end: one argument is passed to a program much faster than sixty."""
+    return np.concatenate([np.asarray(leaf, dtype).reshape(-1) for leaf in jax.tree.leaves(constants)])
+
+
+def plan_of(
+    options: Options,
+    inputs: tuple[str, ...],
+    slow: tuple[str, ...],
+    profiles: bool,
+    sites: int,
+    dtype: str,
+    device: str,
+    constants: Constants,
+    dispersion: Array,
+) -> Plan:
+    """Return the plan for constants and a dispersion matrix of these shapes."""
+    leaves, structure = jax.tree.flatten(constants)
+    shapes = tuple(np.shape(leaf) for leaf in leaves)
+    return Plan(options, inputs, slow, profiles, sites, dtype, device, shapes, structure, dispersion.shape)
+
+
+@cache
+def compiled(plan: Plan) -> Program:
+    """Return the program of a plan, compiled once per process; the result is kept on disk for other processes."""
+    kind, where = np.dtype(plan.dtype), jax.sharding.SingleDeviceSharding(device_of(plan.device))
+
+    array: Any = jax.ShapeDtypeStruct
+
+    def shaped(*shape: int) -> Any:
+        return array(shape, kind, sharding=where)
+
+    with precision(plan.dtype), kept_programs():
+        constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes)), shaped(*plan.dispersion)
+        memory = jax.eval_shape(lambda *given: initial_memory(plan, *given), *constants)
+        memory = jax.tree.map(lambda leaf: shaped(*leaf.shape), memory)
+        changing = shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites)
+        program: Program = (
+            jax.jit(lambda *given: advance(plan, *given)).lower(*constants, memory, *changing).compile()
+        )
+    return program
+
+
+def initial_memory(plan: Plan, constants: Array, dispersion: Array) -> Memory:
+    """Return what is remembered before the first step."""
+    unpacked = unpack(plan, constants)
+    matrix = dispersion if dispersion.ndim == 2 else dispersion[0]
+    model = CanVeg(plan.options, unpacked.site, unpacked.parameters, matrix)
+    return Memory(model.initial_state(plan.sites), jnp.zeros(plan.sites, plan.dtype))
+
+
+def unpack(plan: Plan, flat: Array) -> Constants:
+    """Undo `pack`."""
+    leaves, start = [], 0
+    for shape in plan.shapes:
+        size = int(np.prod(shape))
+        leaves.append(flat[start : start + size].reshape(shape))
+        start += size
+    result: Constants = jax.tree.unflatten(plan.structure, leaves)
+    return result
+
+
+def advance(
+    plan: Plan, constants: Array, dispersion: Array, memory: Memory, inputs: Array, time: Array
+) -> tuple[Memory, Array]:
+    """Advance by one step; see `Program`."""
+    unpacked = unpack(plan, constants)
+    given = dict(zip(plan.inputs, inputs.reshape(-1, plan.sites), strict=True))
+    monthly = dict(zip(plan.slow, unpacked.monthly, strict=True))
+    day, hour = time.reshape(2, -1)
+    forcing, height = make_forcing(
+        given, monthly, (day, hour), unpacked.site.measurement_height, memory.sensible_heat
+    )
+    site = unpacked.site._replace(canopy_height=forcing.canopy_height, measurement_height=height)
+    canopy, fluxes = solve(plan.options, site, unpacked.parameters, dispersion, memory.canopy, forcing)
+    frozen = plan.options.kept().frozen_latent_heat
+    rows = scalars(fluxes, given["temperature"], frozen_quirk=frozen)
+    if plan.profiles:
+        rows += profiles(fluxes.profiles)
+    return Memory(canopy, fluxes.sensible_heat), jnp.concatenate(rows).astype(plan.dtype)
+
+
+def solve(
+    options: Options, site: Site, parameters: Parameters, dispersion: Array, state: State, forcing: Forcing
+) -> tuple[State, Fluxes]:
+    """Let the model take a step; where each site has a dispersion matrix of its own, each by itself."""
+    if dispersion.ndim == 2:
+        result: tuple[State, Fluxes] = CanVeg(options, site, parameters, dispersion).step(state, forcing)
+        return result
+
+    def alone(site: Site, own: dict[str, Array], matrix: Array, state: State, forcing: Forcing) -> Any:
+        return CanVeg(options, site, parameters._replace(**own), matrix).step(state, forcing)
+
+    own = {row.name: getattr(parameters, row.name) for row in TABLE}
+    found: tuple[State, Fluxes] = jax.vmap(alone)(site, own, dispersion, state, forcing)
+    return found
+
+
+def scalars(fluxes: Fluxes, air_temperature: Array, *, frozen_quirk: bool) -> list[Array]:
+    """Return the outputs of `names.SCALARS`, each ``[site]``; the depth as a rate, m s-1."""
+    heat = latent_heat_of_vaporisation(air_temperature, frozen_quirk=frozen_quirk)
+    evapotranspiration = fluxes.latent_heat / heat  # kg m-2 s-1, which is mm s-1
+    return [
+        evapotranspiration / 1000.0,
+        evapotranspiration,
+        fluxes.latent_heat,
+        fluxes.sensible_heat,
+        fluxes.soil_heat,
+        fluxes.net_radiation,
+        fluxes.net_ecosystem_exchange,
+        fluxes.gross_primary_production,
+        fluxes.canopy_conductance,
+        fluxes.soil_respiration,
+        fluxes.soil_surface_temperature - FREEZING,
+        fluxes.converged,
+    ]
+
+
+def profiles(found: Profiles) -> list[Array]:
+    """Return the outputs of `names.PROFILES`, each ``[layer * site]``."""
+    converted = found._replace(
+        air_temperature=found.air_temperature - FREEZING,
+        vapour_pressure=found.vapour_pressure / 1000.0,
+        sunlit_temperature=found.sunlit_temperature - FREEZING,
+        shaded_temperature=found.shaded_temperature - FREEZING,
+    )
+    return [profile.T.reshape(-1) for profile in converted]
+
+
+@contextmanager
+def kept_programs() -> Iterator[None]:
+    """Keep what is compiled within on disk, unless the user has told JAX where to keep programs.
+
+    The folder is ``bmi_components/programs`` in ``XDG_CACHE_HOME`` (or ``~/.cache``). Afterwards JAX is as it was.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmi_components" / "programs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or not writable:
+        yield
+        return
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(config, name) for name in settings}
+    compilation_cache.reset_cache()
+    for name, value in settings.items():
+        config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            config.update(name, value)
+        compilation_cache.reset_cache()

@@ -1,0 +1,177 @@
+"""What does not depend on the temperatures in the canopy: light, sky, wind, leaf area and the soil's properties."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from bmi_components.canveg.air_flow import wind_profile
+from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.layers import Stack
+from bmi_components.canveg.leaf_angles import diffuse_transmission, projection
+from bmi_components.canveg.longwave import longwave_stack
+from bmi_components.canveg.options import Options, Site
+from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.shortwave import Band, make_beam, transfer
+from bmi_components.canveg.sky import divide, sky_longwave
+from bmi_components.canveg.soil import SoilHeat, soil_heat, surface_resistance
+from bmi_components.canveg.sun import circle, sine_of_elevation
+from bmi_components.canveg.weather import PHOTONS_PER_JOULE, Weather, prepare
+
+__all__ = ["Surroundings", "of_leaves", "surroundings"]
+
+Array = Any
+
+LEAST_LEAF_AREA = 1e-3
+"""A bare site has this much, m2 m-2, so that what is per leaf stays finite."""
+
+
+class Surroundings(NamedTuple):
+    """Of each step; ``[...]`` unless said otherwise.
+
+    Attributes
+    ----------
+    weather
+        At the measurement height.
+    leaf_area
+        Of each layer, m2 m-2.
+    sunlit
+        Fraction of each layer's leaves in the sun, ``[..., layer]``.
+    light
+        PAR that sunlit and shaded leaves absorb, umol m-2 s-1, ``[..., 2, layer]``.
+    shortwave
+        All shortwave that they absorb, W m-2, ``[..., 2, layer]``.
+    soil_shortwave
+        That the soil absorbs, W m-2.
+    net_shortwave, reflected_shortwave
+        At the top of the canopy, W m-2.
+    sky
+        Incoming longwave, W m-2.
+    transmission
+        Share of diffuse radiation that passes a layer.
+    exposure
+        Diffuse radiation that a leaf meets over that of its layer, 1.
+    longwave
+        Optical properties of the layers for longwave.
+    wind
+        m s-1, ``[..., layer]``.
+    soil
+        Thermal properties.
+    surface_resistance
+        Of the soil to water vapour, s m-1.
+    """
+
+    weather: Weather
+    leaf_area: Array
+    sunlit: Array
+    light: Array
+    shortwave: Array
+    soil_shortwave: Array
+    net_shortwave: Array
+    reflected_shortwave: Array
+    sky: Array
+    transmission: Array
+    exposure: Array
+    longwave: Stack
+    wind: Array
+    soil: SoilHeat
+    surface_resistance: Array
+
+
+def of_leaves(parameters: Parameters, axes: int) -> Parameters:
+    """Return parameters that broadcast against arrays with ``axes`` more axes than one value per site."""
+    index = (..., *[None] * axes)
+    return parameters._replace(
+        **{row.name: jnp.asarray(getattr(parameters, row.name))[index] for row in TABLE}
+    )
+
+
+def _from_zenith(sine: Array, rounded: bool) -> tuple[Array, Array]:
+    """Return cosine and sine of the sun's angle from the zenith, of the sine of its elevation."""
+    cosine = jnp.sqrt(1.0 - sine * sine)
+    # a rounded right angle is short by this much
+    short = 0.5 * (math.pi - circle(rounded))
+    return sine * math.cos(short) + cosine * math.sin(short), cosine * math.cos(short) - sine * math.sin(
+        short
+    )
+
+
+def surroundings(options: Options, site: Site, parameters: Parameters, forcing: Forcing) -> Surroundings:
+    """Return everything that is settled before the coupled balances are solved.
+
+    Parameters
+    ----------
+    options, site, parameters
+        Of the model; leaves of the latter are scalars or have the last axis of the forcing.
+    forcing
+        Fields ``[...]``.
+    """
+    quirks, p = options.kept(), parameters
+    weather = prepare(forcing)
+    leaf_area_index = weather.leaf_area_index
+    if not quirks.fixed_iterations:
+        leaf_area_index = jnp.maximum(leaf_area_index, LEAST_LEAF_AREA)
+    leaf_area = leaf_area_index / options.layers
+    rounded = quirks.rounded_constants
+    sine = sine_of_elevation(
+        site.latitude, site.longitude, site.time_zone, forcing.day_of_year, forcing.hour, rounded=rounded
+    )
+    shadow = projection(*_from_zenith(sine, rounded), options.leaf_angles, rounded=rounded)
+    sunlight = divide(weather, sine, visible_quirk=quirks.visible_light_in_near_infrared)
+    transmission = diffuse_transmission(leaf_area * p.clumping, options.leaf_angles, rounded=rounded)
+    published = quirks.single_shortwave_sweep
+    exposure = jnp.ones_like(transmission) if published else (1.0 - transmission) / leaf_area
+    beam = make_beam(leaf_area, p.clumping, shadow, sine, options.layers, by_level=published)
+
+    def band(direct: Array, diffuse: Array, leaf: tuple[Array, Array], soil: Array) -> Band:
+        return transfer(direct, diffuse, beam, transmission, exposure, leaf, soil, single_sweep=published)
+
+    par = band(
+        sunlight.par_beam,
+        sunlight.par_diffuse,
+        (p.par_reflectance, p.par_transmittance),
+        p.par_soil_reflectance,
+    )
+    nir = band(
+        sunlight.nir_beam,
+        sunlight.nir_diffuse,
+        (p.nir_reflectance, p.nir_transmittance),
+        p.nir_soil_reflectance,
+    )
+
+    def at(level: int, sign: float = -1.0) -> Array:
+        visible, near = (
+            x.beam[..., level] + x.down[..., level] + sign * x.up[..., level] for x in (par, nir)
+        )
+        return visible / PHOTONS_PER_JOULE + near
+
+    light = jnp.stack([par.sunlit, par.shaded], axis=-2)
+    return Surroundings(
+        weather=weather,
+        leaf_area=leaf_area,
+        sunlit=beam.sunlit,
+        light=light,
+        shortwave=light / PHOTONS_PER_JOULE + jnp.stack([nir.sunlit, nir.shaded], axis=-2),
+        soil_shortwave=at(0),
+        net_shortwave=at(-1),
+        reflected_shortwave=par.up[..., -1] / PHOTONS_PER_JOULE + nir.up[..., -1],
+        sky=sky_longwave(weather, sunlight.clearness),
+        transmission=transmission,
+        exposure=exposure,
+        longwave=longwave_stack(transmission, p.leaf_emissivity, options.layers),
+        wind=wind_profile(
+            weather.wind_speed,
+            site.canopy_height,
+            site.measurement_height,
+            p.wind_extinction,
+            options.layers,
+        ),
+        soil=soil_heat(
+            weather,
+            poor_conductivity=quirks.poor_soil_conductivity,
+            frozen_quirk=quirks.frozen_latent_heat,
+        ),
+        surface_resistance=surface_resistance(weather.soil_moisture),
+    )
