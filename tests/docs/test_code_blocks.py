@@ -20,7 +20,9 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 NOT_RUN = {
     "needs ngen": 2,
     "needs pymt": 2,
-    "makes the environment": 3,
+    "needs eWaterCycle": 2,
+    "needs a container engine": 1,
+    "makes the environment": 4,
     "takes hours": 2,
     "takes minutes": 1,
     "needs data of yours": 5,
