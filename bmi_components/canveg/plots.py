@@ -36,12 +36,15 @@ DAYS = 10
 
 
 def plot_series(path: Path, evaluations: Evaluations) -> None:
-    """Draw daily means through the period, a panel per flux; days of which less than half was observed are gaps."""
+    """Draw daily means through the period, a panel per flux; days of which less than half was observed are gaps.
+
+    Of a period of less than two days there is nothing to draw.
+    """
     observed = evaluations[0].observed
     per_day = 86_400 // observed.step
     whole = len(observed) // per_day * per_day
     time = observed.time[:whole].reshape(-1, per_day)[:, 0]
-    if whole == 0:
+    if time.size < 2:
         return
     _draw_series(
         path,

@@ -1,4 +1,4 @@
-"""The command line: ``bmi-components run | train | evaluate | import | flux | nextgen``, one module per subcommand."""
+"""The command line: ``bmi-components run | train | evaluate | import | flux | canveg | ...``, one module each."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _SUBCOMMANDS = {
     "import": "import_",
     "flux": "flux",
     "fourdvarnet": "fourdvarnet",
+    "canveg": "canveg",
     "nextgen": "nextgen",
 }
 """Subcommand and the module of this package that adds it; none of them loads a framework before it runs."""

@@ -12,7 +12,7 @@ from bmi_components.cli import main
 
 
 def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("run", "train", "evaluate", "import", "flux", "fourdvarnet", "nextgen"):
+    for command in ("run", "train", "evaluate", "import", "flux", "fourdvarnet", "canveg", "nextgen"):
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0
