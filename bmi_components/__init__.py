@@ -12,6 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "BallBerry": "bmi_components.ball_berry.component",
+    "CanVeg": "bmi_components.canveg.component",
     "Component": "bmi_components.component",
     "DeltaHBV": "bmi_components.hbv.component",
     "Differentiable": "bmi_components.differentiable",
@@ -30,6 +32,8 @@ _HOME = {
 }
 
 __all__ = [
+    "BallBerry",
+    "CanVeg",
     "Component",
     "DeltaHBV",
     "Differentiable",

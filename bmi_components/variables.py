@@ -401,7 +401,14 @@ _LEAF = (
         "umol mol-1",
         "leaf_carbon_dioxide",
         "Carbon dioxide at the leaf surface",
-        (0.0, 1e6),
+        (1.0, 1e6),
+    ),
+    Variable(
+        "land_vegetation_leaf_surface_air_water~vapor__partial_pressure_deficit",
+        "kPa",
+        "leaf_vapour_pressure_deficit",
+        "Water vapour pressure that the air at the leaf surface lacks to saturation at the leaf's temperature",
+        (-5.0, 50.0),
     ),
     Variable(
         "land_vegetation_leaf_water~vapor__stomatal_mole_conductance",

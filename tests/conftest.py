@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # The example of the documentation is tested like a component of ours; several areas use HBV's small models.
 for folder in (
     "docs/examples",
+    "tests/ball_berry",
     "tests/canveg",
     "tests/flux",
     "tests/hbv",

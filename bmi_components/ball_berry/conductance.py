@@ -1,4 +1,7 @@
-"""Three forms of stomatal conductance as one law, linear in assimilation over CO2: g = intercept + slope A / c."""
+"""Three forms of stomatal conductance as one law, linear in assimilation over CO2: g = intercept + slope A / c.
+
+Functions take ``xp``, the module that computes: ``jax.numpy``, or ``numpy`` where few leaves are stepped on the host.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,7 @@ def hybrid_humidity(
     network: Network,
     soil_moisture_mean: Array,
     soil_moisture_std: Array,
+    xp: Any = jnp,
 ) -> Array:
     """Return what stands for relative humidity in the hybrid form (Jiang et al. 2025): a network's output in (0, 1).
 
@@ -66,10 +70,13 @@ def hybrid_humidity(
         Of two inputs.
     soil_moisture_mean, soil_moisture_std
         Of the training period, m3 m-3.
+    xp
+        ``jax.numpy``, or ``numpy`` for one-dimensional inputs.
     """
-    logit = network((soil_moisture - soil_moisture_mean) / soil_moisture_std, saturation_ratio)
+    apply = network if xp is jnp else network.on_host
+    logit = apply((soil_moisture - soil_moisture_mean) / soil_moisture_std, saturation_ratio)
     # a sigmoid by tanh, which needs no exponential and cannot overflow
-    return 0.5 + 0.5 * jnp.tanh(0.5 * logit)
+    return 0.5 + 0.5 * xp.tanh(0.5 * logit)
 
 
 def hybrid_slope(
@@ -79,31 +86,32 @@ def hybrid_slope(
     network: Network,
     soil_moisture_mean: Array,
     soil_moisture_std: Array,
+    xp: Any = jnp,
 ) -> Array:
     """Return the law's slope by a network of soil moisture and humidity (Jiang et al. 2025).
 
     Parameters are those of `hybrid_humidity` and `ball_berry_slope`.
     """
     humidity = hybrid_humidity(
-        soil_moisture, saturation_ratio, network, soil_moisture_mean, soil_moisture_std
+        soil_moisture, saturation_ratio, network, soil_moisture_mean, soil_moisture_std, xp
     )
     return conductance_slope * humidity
 
 
-def smooth_deficit(vapour_pressure_deficit: Array) -> Array:
+def smooth_deficit(vapour_pressure_deficit: Array, xp: Any = jnp) -> Array:
     """Return a vapour pressure deficit in kPa, kept above `DEFICIT_FLOOR` without a kink (1 kPa grows by 0.0007)."""
     above = vapour_pressure_deficit - DEFICIT_FLOOR
-    return DEFICIT_FLOOR + 0.5 * (above + jnp.sqrt(above * above + DEFICIT_FLOOR**2))
+    return DEFICIT_FLOOR + 0.5 * (above + xp.sqrt(above * above + DEFICIT_FLOOR**2))
 
 
-def medlyn_slope(vapour_pressure_deficit: Array, medlyn_slope: Array) -> Array:
+def medlyn_slope(vapour_pressure_deficit: Array, optimal_slope: Array, xp: Any = jnp) -> Array:
     """Return the law's slope by vapour pressure deficit (Medlyn et al. 2011, equation 11).
 
     Parameters
     ----------
     vapour_pressure_deficit
         Of the air against the leaf, kPa; smoothly kept above `DEFICIT_FLOOR`, so that the gradient is finite.
-    medlyn_slope
+    optimal_slope
         g1, kPa0.5.
 
     Returns
@@ -111,10 +119,12 @@ def medlyn_slope(vapour_pressure_deficit: Array, medlyn_slope: Array) -> Array:
     Array
         Slope of stomatal conductance to water vapour against assimilation over CO2, 1.
     """
-    return VAPOUR_OVER_CO2 * (1.0 + medlyn_slope / jnp.sqrt(smooth_deficit(vapour_pressure_deficit)))
+    return VAPOUR_OVER_CO2 * (1.0 + optimal_slope / xp.sqrt(smooth_deficit(vapour_pressure_deficit, xp)))
 
 
-def stomatal_conductance(assimilation: Array, co2: Array, slope: Array, intercept: Array) -> Array:
+def stomatal_conductance(
+    assimilation: Array, co2: Array, slope: Array, intercept: Array, xp: Any = jnp
+) -> Array:
     """Return the stomatal conductance to water vapour by the linear law.
 
     Parameters
@@ -133,4 +143,4 @@ def stomatal_conductance(assimilation: Array, co2: Array, slope: Array, intercep
     Array
         mol m-2 s-1.
     """
-    return intercept + slope * jnp.maximum(assimilation, 0.0) / co2
+    return intercept + slope * xp.maximum(assimilation, 0.0) / co2

@@ -41,6 +41,15 @@ class Network(NamedTuple):
             values = sums if index == last else [jnp.tanh(value) for value in sums]
         return values[0]
 
+    def on_host(self, *inputs: Array) -> Array:
+        """Apply to inputs ``[leaf]`` by NumPy: for few leaves faster than a call of a compiled program."""
+        values = np.array(inputs)
+        last = len(self.weights) - 1
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            sums = weight @ values + bias[:, None]
+            values = sums if index == last else np.tanh(sums)
+        return values[0]
+
 
 def draw_network(seed: int, sizes: tuple[int, ...] = (2, 6, 6, 1)) -> Network:
     """Draw weights, uniform within one over the square root of a layer's number of inputs."""

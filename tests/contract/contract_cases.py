@@ -83,11 +83,24 @@ def assimilation(extra: str = "") -> Callable[[Path], Path]:
     return write
 
 
+def leaves(extra: str = "") -> Callable[[Path], Path]:
+    """Return what writes a BallBerry configuration for the leaves of a small untrained canopy model."""
+
+    def write(folder: Path) -> Path:
+        from ball_berry_bundles import leaf_configuration
+
+        return leaf_configuration(folder, extra)
+
+    return write
+
+
 OUDIN = "potential_evapotranspiration: oudin\nstart_time: 2000-01-01\n"
 NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
 ASSIMILATION = "bmi_components.fourdvarnet.component:FourDVarNet"
 STREAMFLOW = "bmi_components.lstm.component:StreamflowLSTM"
 ELEVATION = {"parameters": {"elev_mean": 700.0}}
+BALL_BERRY = "bmi_components.ball_berry.component:BallBerry"
+SLOPE = {"parameters": {"conductance_slope": 12.0}}
 DHBV = "bmi_components.hbv.component:DeltaHBV"
 # In single precision the stores round: a micrometre of water is what NextGen is told to tolerate.
 FIELD_CAPACITY = {"parameters": {"parFC": 250.0, "parBETA": 2.0}, "mass_tolerance": 1e-6}
@@ -235,4 +248,7 @@ CASES = [
         requires="jax",
         bmi_tester=False,
     ),
+    Case("ball-berry", BALL_BERRY, "ball_berry.yaml", SLOPE, "jax"),
+    Case("ball-berry-hybrid", BALL_BERRY, leaves("leaves: 2\n"), SLOPE, "jax"),
+    Case("ball-berry-device", BALL_BERRY, leaves("device: cpu:0\n"), SLOPE, "jax", bmi_tester=False),
 ]

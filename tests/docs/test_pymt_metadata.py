@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import bmi_components
+from bmi_components.ball_berry.settings import BallBerrySettings
+from bmi_components.canveg.settings import CanVegSettings, CanVegSite
 from bmi_components.config import Settings, load
 from bmi_components.fourdvarnet.forecast import Lorenz63Settings
 from bmi_components.fourdvarnet.settings import FourDVarNetSettings
@@ -29,6 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PYMT = Path(bmi_components.__file__).parent / "pymt"
 SOME = Path("/models/some")
 BEFORE = "/data/before.nc"
+US_BI1 = CanVegSite(id="US-Bi1", latitude=38.1, longitude=-121.5, canopy_height=0.8, measurement_height=5.0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,25 @@ class Case:
 
 
 CASES = {
+    "CanVeg": Case(
+        CanVegSettings,
+        {
+            "model": str(SOME),
+            "site": "US-Bi1",
+            "latitude": "38.1",
+            "longitude": "-121.5",
+            "canopy_height": "0.8",
+        },
+        {"model": SOME, "clock": "utc", "inputs": "tower", "sites": (US_BI1,)},
+        frozenset(
+            {"site", "latitude", "longitude", "measurement_height"}
+        ),  # and canopy_height, a key as well
+    ),
+    "BallBerry": Case(
+        BallBerrySettings,
+        {"leaves": "3", "conductance": "medlyn"},
+        {"leaves": 3, "conductance": "medlyn", "medlyn_slope": 4.0, "model": None},
+    ),
     "DeltaHBV": Case(
         DeltaHBVSettings,
         {"model": str(SOME), "catchments_file": "/data/c.csv", "warm_up_forcing": BEFORE},
