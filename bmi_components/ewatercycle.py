@@ -124,6 +124,21 @@ class LatitudeLongitudeGrid(Grid):
         """Longitudes of the columns and latitudes of the rows."""
         return self.longitude, self.latitude
 
+    def checked(self, inds: Any) -> NDArray[np.intp]:
+        """Return indices of cells as an array.
+
+        Raises
+        ------
+        ValueShapeError
+            If they are not whole numbers in one dimension, or not of cells.
+        """
+        cells = np.asarray(inds)
+        if cells.ndim != 1 or (cells.size and cells.dtype.kind not in "iu"):
+            raise ValueShapeError("the indices of cells must be whole numbers in one dimension")
+        if cells.size and (cells.min() < 0 or cells.max() >= self.node_count):
+            raise ValueShapeError(f"the indices of cells must be between 0 and {self.node_count - 1}")
+        return cells.astype(np.intp)
+
     def places_at(self, inds: Any) -> NDArray[np.intp]:
         """Return the place in each of these cells.
 
@@ -132,18 +147,14 @@ class LatitudeLongitudeGrid(Grid):
         ValueShapeError
             If an index is not that of a cell with a place.
         """
-        cells = np.asarray(inds)
-        if cells.ndim != 1 or (cells.size and cells.dtype.kind not in "iu"):
-            raise ValueShapeError("the indices of cells must be whole numbers in one dimension")
+        cells = self.checked(inds)
         place_in = dict(zip(self.cells.tolist(), range(self.size), strict=True))
         for cell in cells.tolist():
-            if not 0 <= cell < self.node_count:
-                raise ValueShapeError(f"the indices of cells must be between 0 and {self.node_count - 1}")
             if cell not in place_in:
                 row, column = divmod(cell, self.longitude.size)
                 raise ValueShapeError(
                     f"no catchment lies at latitude {self.latitude[row]:g}, longitude {self.longitude[column]:g}; "
-                    "ask at the coordinates of a catchment"
+                    "give the coordinates of a catchment"
                 )
         return np.array([place_in[cell] for cell in cells.tolist()], dtype=np.intp)
 
@@ -241,14 +252,14 @@ class _ForEWaterCycle(Component):
         return dest
 
     def get_value_at_indices(self, name: str, dest: NDArray[Any], inds: NDArray[Any]) -> NDArray[Any]:
-        """Copy the values of the catchments in these cells into ``dest`` and return it."""
+        """Copy the values of these cells into ``dest`` and return it; NaN where no catchment lies."""
         places = self._places_of(name)
         if places is None:
             return super().get_value_at_indices(name, dest, inds)
-        at = places.places_at(inds)
-        if not isinstance(dest, np.ndarray) or dest.shape != at.shape or dest.dtype.kind != "f":
-            raise ValueShapeError(f"{name!r} needs a one-dimensional float64 array of {at.size} elements")
-        dest[:] = super().get_value_ptr(name)[at]
+        cells = places.checked(inds)
+        if not isinstance(dest, np.ndarray) or dest.shape != cells.shape or dest.dtype.kind != "f":
+            raise ValueShapeError(f"{name!r} needs a one-dimensional float64 array of {cells.size} elements")
+        dest[:] = self.get_value(name, np.empty(places.node_count))[cells]
         return dest
 
     def set_value(self, name: str, src: NDArray[Any]) -> None:

@@ -142,8 +142,8 @@ def test_values_are_the_components_own_and_nan_between_catchments(config_file: s
         values, own = field(model, name), field(plain, name)
         np.testing.assert_array_equal(values[CELLS], own)
         assert np.isnan(np.delete(values, CELLS)).all()
-        at = model.get_value_at_indices(name, np.empty(2), np.array([6, 2]))
-        np.testing.assert_array_equal(at, own[[2, 0]])
+        at = model.get_value_at_indices(name, np.empty(3), np.array([6, 0, 2]))
+        np.testing.assert_array_equal(at, [own[2], np.nan, own[0]])
 
 
 def test_a_map_of_values_is_taken_and_empty_cells_are_not_looked_at(config_file: str) -> None:
@@ -161,7 +161,7 @@ def test_a_map_of_values_is_taken_and_empty_cells_are_not_looked_at(config_file:
 def test_what_has_no_place_is_refused(config_file: str) -> None:
     model = opened(config_file)
     with pytest.raises(ValueShapeError, match="no catchment lies at latitude 40, longitude -92"):
-        model.get_value_at_indices(RAIN, np.empty(1), np.array([0]))
+        model.set_value_at_indices(RAIN, np.array([2, 0]), np.ones(2))
     with pytest.raises(ValueShapeError, match="between 0 and 8"):
         model.set_value_at_indices(RAIN, np.array([9]), np.ones(1))
     with pytest.raises(ValueShapeError, match="whole numbers"):
@@ -264,10 +264,11 @@ def test_it_passes_bmi_tester(config_file: str, tmp_path: Path, monkeypatch: pyt
 def test_a_container_serves_it(config_file: str, tmp_path: Path) -> None:
     """eWaterCycle runs models in containers that serve grpc4bmi, and asks without destinations."""
     from bmi_server import Server
+    from grpc4bmi.bmi_memoized import MemoizedBmi
     from grpc4bmi.bmi_optionaldest import OptionalDestBmi
 
     with Server("bmi_components.ewatercycle.DeltaHBV", tmp_path / "server.log") as remote:
-        asked = OptionalDestBmi(remote)
+        asked = OptionalDestBmi(MemoizedBmi(remote))
         asked.initialize(config_file)
         assert date(asked, "end") == START + datetime.timedelta(days=7)
         np.testing.assert_array_equal(asked.get_grid_shape(0), [3, 3])
