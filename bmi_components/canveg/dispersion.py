@@ -117,8 +117,10 @@ def dispersion_matrix(
     return matrix
 
 
-def concentration_profile(edges: Array, source: Array, *, absorbing: bool = False) -> Array:
+def concentration_profile(edges: Array, source: Array) -> Array:
     """Return the mean concentration of the stationary random flight over a ground that nothing passes.
+
+    Above the last edge air goes on in the same way, and the concentration there is zero.
 
     The density of matter over height z and velocity w = sigma v is written as a Gaussian in v times ``g(z, v)``;
     Thomson's model is then ``sigma v dg/dz + sigma' dg/dv = (d2g/dv2 - v dg/dv) / T + source``, which an even
@@ -132,9 +134,6 @@ def concentration_profile(edges: Array, source: Array, *, absorbing: bool = Fals
         Of the cells, over canopy height, ``[cell + 1]``, rising.
     source
         Per unit of height in each cell, ``[cell, source]``.
-    absorbing
-        Whether what passes the last edge never comes back. Otherwise air above goes on in the same way, and the
-        concentration at the last edge is zero.
 
     Returns
     -------
@@ -171,11 +170,6 @@ def concentration_profile(edges: Array, source: Array, *, absorbing: bool = Fals
             right += coupling @ even[cell - 1]
         up, towards = divergence(cell, cell + 1), gradient(cell + 1, float(sigma[cell]))
         if cell + 1 == count:
-            if absorbing:
-                leaving = 2.0 * _half_range()
-                towards = leaving @ np.linalg.solve(
-                    leaving + gradient(count, float(sigma_edge[count])), towards
-                )
             even[cell] = np.linalg.solve(own + up @ towards, right)
         else:
             above = up @ gradient(cell + 1, float(sigma[cell + 1]))
@@ -184,18 +178,6 @@ def concentration_profile(edges: Array, source: Array, *, absorbing: bool = Fals
     for cell in range(count - 2, -1, -1):
         even[cell] += onward[cell] @ even[cell + 1]
     return even[:, 0]
-
-
-def _half_range() -> Array:
-    """Return products of odd with even Hermite polynomials under the Gaussian of rising air, ``[odd, even]``."""
-    node, weight = np.polynomial.legendre.leggauss(400)
-    node, weight = 6.0 * (node + 1.0), 6.0 * weight
-    values = [np.ones_like(node), node]
-    for degree in range(1, 2 * _MOMENT_PAIRS - 1):
-        values.append((node * values[-1] - math.sqrt(degree) * values[-2]) / math.sqrt(degree + 1))
-    polynomial = np.stack(values)
-    gaussian = weight * np.exp(-0.5 * node**2) / math.sqrt(2.0 * math.pi)
-    return (polynomial[1::2] * gaussian) @ polynomial[0::2].T
 
 
 def read_dispersion_matrix(path: str | Path, layers: int, atmosphere_layers: int) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bmi_components.canveg.dispersion import check_layers, concentration_profile
+from bmi_components.canveg.dispersion import check_layers
 from bmi_components.errors import ConfigurationError
 
 __all__ = ["published_dispersion_matrix"]
@@ -23,8 +23,7 @@ _FEWEST_LAYERS = 50
 _FEWEST_HEIGHTS = 250  # in the canopy; 400 change no element by more than 0.2 % of the mean
 _STEPS = 80  # twenty steps less or more change nothing above 0.01 %
 _SLOW_PATTERNS = 8
-_HIGHEST = 3.0  # of heights on the grid, over canopy height
-_FAR = 10.0  # a domain's top beyond which what happens there is not felt at _HIGHEST
+_HIGHEST = 3.0  # domain, over canopy height; higher up, spread within a step is too small for the grid
 
 
 @functools.lru_cache(maxsize=8)
@@ -35,7 +34,7 @@ def published_dispersion_matrix(layers: int = 50, atmosphere_layers: int = 50) -
     so that the domain ends at ``(1 + atmosphere_layers / layers)`` canopy heights; what passes its top is lost; the
     deviation of vertical velocity has a step at the canopy's top (1.1875 to 1.25) that no drift makes up for, so that
     an even mixture does not stay even; the last layer is subtracted. Only the limit of 1000 s on flying time is not
-    kept: it is felt where the domain is higher than about 70 m (of the published ones in US-Me2's with one layer).
+    kept: it is not felt in so low a domain.
 
     Parameters
     ----------
@@ -50,45 +49,24 @@ def published_dispersion_matrix(layers: int = 50, atmosphere_layers: int = 50) -
     Raises
     ------
     ConfigurationError
-        When there are no layers, or the domain ends between 3 and 10 canopy heights.
+        When there are no layers, or the domain ends above 3 canopy heights, as that of one layer and 50 does.
     """
     check_layers(layers, atmosphere_layers)
     top = 1.0 + atmosphere_layers / layers
-    if _HIGHEST < top < _FAR:
+    if top > _HIGHEST:
         raise ConfigurationError(
             f"{layers} layers of canopy and {atmosphere_layers} of atmosphere end at {top:g} canopy heights in the "
-            f"published way; that must be at most {_HIGHEST:g} or at least {_FAR:g}. Use dispersion_matrix."
+            f"published way, which can be worked out up to {_HIGHEST:g}: read the published file, or use "
+            "dispersion_matrix."
         )
-    tall = top > _HIGHEST
-    boxes = 2 * layers if tall else layers + atmosphere_layers
+    boxes = layers + atmosphere_layers
     # a thick layer is a stack of thin ones, of which the highest emits
     parts = -(-_FEWEST_LAYERS // layers)
-    fine, mixed = _fly(layers * parts, boxes * parts, negative_above=tall)
-    concentration = fine[:, parts - 1 :: parts].reshape(boxes, parts, layers).mean(axis=1)
-    if tall:
-        beyond = _far_above(layers, layers + atmosphere_layers - boxes)
-        mixed = mixed.reshape(boxes, parts).mean(axis=1)
-        concentration = np.concatenate(
-            [concentration + beyond[0] * mixed[:, None], np.repeat(beyond[1:, None], layers, axis=1)]
-        )
+    fine = _fly(layers * parts, boxes * parts)[:, parts - 1 :: parts]
+    concentration = fine.reshape(boxes, parts, layers).mean(axis=1)
     matrix = concentration - concentration[-1]
     matrix.setflags(write=False)
     return matrix
-
-
-def _far_above(layers: int, boxes: int) -> Array:
-    """Return concentration at two canopy heights, and mean concentration in each of the boxes above, ``[1 + box]``.
-
-    So far from sources only the flux counts, and that is the same for all of them.
-    """
-    cells = 50 // layers + 1
-    edges = np.arange((2 * layers + boxes) * cells + 1) / (layers * cells)
-    source = np.zeros((len(edges) - 1, 1))
-    source[: layers * cells] = 1.0
-    profile = concentration_profile(edges, source, absorbing=True)[:, 0]
-    start = 2 * layers * cells
-    at_start = 0.5 * (profile[start - 1] + profile[start])
-    return np.concatenate([[at_start], profile[start:].reshape(boxes, cells).mean(axis=1)])
 
 
 def _deviation(height: Array) -> Array:
@@ -101,8 +79,8 @@ def _time_scale(height: Array) -> Array:
     return np.where(height < 1.5, 0.25, 0.4 * (height - 0.6) / 1.56)
 
 
-def _fly(layers: int, boxes: int, *, negative_above: bool) -> tuple[Array, Array]:
-    """Return mean times in each box of particles released from each layer, over box height, and an even mixture.
+def _fly(layers: int, boxes: int) -> Array:
+    """Return mean time in each box of a particle released from each layer, over box height, ``[box, layer]``.
 
     Velocities are multiples of the one that passes from a height of the grid to the next within a time step: a step
     moves every state to another exactly, and nothing is smeared.
@@ -112,16 +90,7 @@ def _fly(layers: int, boxes: int, *, negative_above: bool) -> tuple[Array, Array
     layers
         Of the canopy: boxes per canopy height.
     boxes
-        From the ground to the top.
-    negative_above
-        Whether what passes the top comes back with its sign changed, which makes the concentration there zero as if
-        turbulence went on above; otherwise it is lost.
-
-    Returns
-    -------
-    tuple of Array
-        Times, ``[box, layer]``, and what becomes of an even mixture that is held at 1 at the top, ``[box]``: all ones,
-        if time steps were short and the deviation had no step.
+        From the ground to the top, beyond which particles are lost.
     """
     points = -(-_FEWEST_HEIGHTS // layers)  # per box
     spacing = 1.0 / (layers * points)
@@ -133,52 +102,40 @@ def _fly(layers: int, boxes: int, *, negative_above: bool) -> tuple[Array, Array
     kick = _kick(heights, velocity)
 
     destination = np.arange(len(heights))[:, None] + shift
-    turned = np.where(destination < 0, -destination - 1, destination)
-    over = turned >= len(heights)
-    sign = np.ones(destination.shape)
-    if negative_above:
-        turned = np.where(over, 2 * len(heights) - 1 - turned, turned)
-        sign[over] = -1.0
-    else:
-        turned, sign[over] = np.where(over, 0, turned), 0.0
+    reflected = destination < 0
+    destination = np.where(reflected, -destination - 1, destination)
     column = np.arange(len(velocity))
-    mirrored = (destination < 0) | over
-    index = turned * len(velocity) + np.where(mirrored, column[::-1], column)
-    kept = sign.ravel() != 0.0
-    index, origin, sign = index.ravel()[kept], np.flatnonzero(kept), sign.ravel()[kept, None]
+    index = destination * len(velocity) + np.where(reflected, column[::-1], column)
+    inside = destination < len(heights)
+    origin, index = np.flatnonzero(inside), index[inside]
 
-    def step(density: Array, sign: Array = sign) -> Array:
+    def step(density: Array) -> Array:
         kicked = np.matmul(kick, density).reshape(len(heights) * len(velocity), -1)
         moved = np.zeros_like(kicked)
-        moved[index] = sign * kicked[origin]
+        moved[index] = kicked[origin]
         return moved.reshape(density.shape)
 
     def in_boxes(density: Array) -> Array:
         return density.sum(axis=1).reshape(boxes, points, -1).sum(axis=1)
 
-    density = np.zeros((len(heights), len(velocity), layers + 1))
-    steps = np.zeros((boxes, layers + 1))
+    density = np.zeros((len(heights), len(velocity), layers))
+    steps = np.zeros((boxes, layers))
     for layer in range(layers):
         edge = (layer + 1) * points
         start = np.exp(-0.5 * (velocity / _deviation(np.array((layer + 1) / layers))) ** 2)
         density[edge - 1 : edge + 1, :, layer] = 0.5 * start / start.sum()
         steps[layer + 1, layer] = 1.0  # a particle on the edge counts above it
-    # the last column starts from what one step makes of an even mixture
-    even = np.exp(-0.5 * (velocity / _deviation(heights)[:, None]) ** 2)
-    even = (even / even.sum(axis=1, keepdims=True))[..., None]
-    density[..., layers:] = step(even, np.abs(sign)) - even
-    steps[:, layers:] = in_boxes(density[..., layers:])
     for _ in range(_STEPS):
         density = step(density)
         steps += in_boxes(density)
     # what is left are a few patterns that fade slowly: all that is to come of them is a geometric series of matrices
-    left = density.reshape(-1, layers + 1)
+    left = density.reshape(-1, layers)
     pattern = np.linalg.svd(left, full_matrices=False)[0][:, :_SLOW_PATTERNS]
     shape = (*density.shape[:2], pattern.shape[1])
     fading = pattern.T @ step(np.ascontiguousarray(pattern).reshape(shape)).reshape(pattern.shape)
     to_come = np.linalg.solve(np.eye(len(fading)) - fading, fading @ (pattern.T @ left))
     steps += in_boxes((pattern @ to_come).reshape(density.shape))
-    return steps[:, :layers] * _TIME_STEP * layers, 1.0 + steps[:, layers] / points
+    return steps * _TIME_STEP * layers
 
 
 def _kick(heights: Array, velocity: Array) -> Array:
