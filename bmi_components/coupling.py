@@ -187,6 +187,7 @@ class Coupling:
         self._order = {name: position for position, name in enumerate(components)}
         self._seconds = {name: converter(c.get_time_units(), "s").scale for name, c in components.items()}
         self._links = [self._bind(link) for link in links]
+        self._timetable: tuple[Any, dict[str, list[float]], list[list[list[tuple[int, float]]]]] | None = None
         self._feeds: dict[str, list[tuple[str, Feed]]] = {name: [] for name in components}
         for where, feed in feeds.items():
             name, variable = self.find(where, "input")
@@ -455,38 +456,56 @@ class Coupling:
 
     def plan(self, until: float) -> Plan:
         """Return the steps that `run` would take and what the links would carry, without taking any."""
+        # Before its first step a source gives what it shows.
+        pasts = [
+            [_host(values) for *_, values in x.segments] or [_host(_get(self.components[x.source], x.output))]
+            for x in self._links
+        ]
+        known = [[(first, last, row) for row, (first, last, _) in enumerate(x.segments)] for x in self._links]
+        # Calibration asks for the same period again and again.
+        asked = (until, self._times(), known)
+        if self._timetable is None or self._timetable[0] != asked:
+            self._timetable = (asked, *self._schedule(until, known))
+        _, begins, shares = self._timetable
+        return Plan(begins, [PlannedLink(*parts) for parts in zip(self._links, pasts, shares, strict=True)])
+
+    def _schedule(
+        self, until: float, known: Sequence[Sequence[tuple[float, float, int]]]
+    ) -> tuple[dict[str, list[float]], list[list[list[tuple[int, float]]]]]:
+        """Go through the steps with the numbers of rows in the place of values; return `Plan`'s begins and shares."""
         times = self._times()
         begins: dict[str, list[float]] = {name: [] for name in self.components}
-        pasts, shares, rows = [], [], []
-        for link in self._links:
-            # Before its first step a source gives what it shows.
-            past = [values for *_, values in link.segments] or [
-                _get(self.components[link.source], link.output)
-            ]
-            pasts.append([_host(values) for values in past])
-            shares.append(list[list[tuple[int, float]]]())
-            # The same link, but what it carries are the numbers of rows.
-            numbered = [(first, last, row) for row, (first, last, _) in enumerate(link.segments)]
-            rows.append(replace(link, segments=numbered))
+        links = [replace(link, segments=list(rows)) for link, rows in zip(self._links, known, strict=True)]
+        shares: list[list[list[tuple[int, float]]]] = [[] for _ in links]
         while (name := self._next(until, times)) is not None:
             begin = times[name]
             end = begin + self._step(name)
-            for link, found in zip(rows, shares, strict=True):
+            for link, found in zip(links, shares, strict=True):
                 if link.target == name:
                     found.append(link.shares(begin, end) or [(0, 1.0)])
-            for link, past in zip(rows, pasts, strict=True):
+            for link, rows in zip(links, known, strict=True):
                 if link.source == name:
-                    link.segments.append((begin, end, len(past) + len(begins[name])))
+                    link.segments.append((begin, end, max(1, len(rows)) + len(begins[name])))
             begins[name].append(begin)
             times[name] = end
-        return Plan(begins, [PlannedLink(*parts) for parts in zip(self._links, pasts, shares, strict=True)])
+        return begins, shares
 
     def fed(self, name: str, variable: str, begins: Sequence[float]) -> Array | None:
         """Return what is fed to an input at steps that begin then, ``[step, element]``; None if nothing feeds it."""
         for known, feed in self._feeds[name]:
             if known == variable:
-                rows = [numbers(feed(begin), f"{name}:{variable}").reshape(-1) for begin in begins]
-                return np.array(rows, np.float64).reshape(len(rows), _size(self.components[name], variable))
+                where, size = f"{name}:{variable}", _size(self.components[name], variable)
+                table = np.empty((len(begins), size))
+                for row, begin in zip(table, begins, strict=True):
+                    given = feed(begin)
+                    if not isinstance(given, np.ndarray) or given.dtype != np.float64:
+                        given = numbers(given, where)
+                    if given.size != size:
+                        raise ValueShapeError(
+                            f"the feed of {where} gives {given.size} values; {size} are needed"
+                        )
+                    row[:] = given.reshape(-1)
+                return table
         return None
 
     def _dataset(
