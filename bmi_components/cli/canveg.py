@@ -145,9 +145,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from bmi_components.canveg.evaluation import evaluate, markdown, write_evaluations
     from bmi_components.canveg.model import CanVeg
-    from bmi_components.canveg.program import precision
     from bmi_components.canveg.tower import common_period, split_blocks
     from bmi_components.canveg.tower_files import open_bundle, read_blocks
+    from bmi_components.jax_precision import jax_precision
 
     forcing, fluxes = _tower(arguments, arguments.models[0], observed=True)
     assert fluxes is not None
@@ -158,7 +158,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             raise ConfigurationError("--blocks: one of the blocks must be 'test', which is judged")
         part = split_blocks(forcing.time, blocks, gap=arguments.gap)["test"]
     modes = ("reference", "corrected") if arguments.mode == "both" else (arguments.mode,)
-    with precision(arguments.dtype):
+    with jax_precision(arguments.dtype):
         models = {
             name: CanVeg.from_bundle(open_bundle(path)) for name, path in _named(arguments.models).items()
         }
@@ -183,7 +183,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _sensitivity(arguments: argparse.Namespace) -> int:
     from bmi_components.canveg.model import CanVeg
-    from bmi_components.canveg.program import precision
     from bmi_components.canveg.sensitivity import (
         derivatives,
         sobol_indices,
@@ -191,11 +190,12 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
         write_sobol_indices,
     )
     from bmi_components.canveg.tower_files import open_bundle
+    from bmi_components.jax_precision import jax_precision
 
     forcing, _ = _tower(arguments, arguments.model, observed=False)
     folder = arguments.out or Path("output/canveg_sensitivity")
     progress = not arguments.quiet
-    with precision(arguments.dtype):
+    with jax_precision(arguments.dtype):
         model = _in_mode(CanVeg.from_bundle(open_bundle(arguments.model)), arguments.mode)
         found = derivatives(model, forcing, progress=progress)
         write_derivatives(found, folder)
