@@ -55,8 +55,29 @@ SUBSTEPS = 90
 IMPLICIT = 0.6
 """Weight of the later time in the soil's steps."""
 
+CONVERGED = 1e-3
+"""Largest change of a temperature in the last iteration of a solution that counts as one, K."""
+
 ROUGHNESS = 0.02
 """Height over the soil at which wind is still, m."""
+
+
+class _Found(NamedTuple):
+    """Of one iteration: leaves ``[..., 2, layer]``, the soil, and radiation at the top of the canopy."""
+
+    assimilation: Array
+    conductance: Array
+    latent: Array
+    sensible: Array
+    net: Array
+    soil_latent: Array
+    soil_sensible: Array
+    soil_net: Array
+    soil_heat: Array
+    respiration: Array
+    longwave_down: Array
+    longwave_up: Array
+    change: Array
 
 
 class _Unknowns(NamedTuple):
@@ -78,6 +99,8 @@ class _Unknowns(NamedTuple):
         surface that the iteration began with.
     gross, dark
         Assimilation and dark respiration of all leaves, umol m-2 s-1.
+    found
+        What the iteration found, of which the last gives the fluxes.
     """
 
     heat: Array
@@ -89,6 +112,7 @@ class _Unknowns(NamedTuple):
     soil: Array
     gross: Array
     dark: Array
+    found: _Found
 
 
 class _Soil(NamedTuple):
@@ -139,33 +163,24 @@ def solve_published(
     start = _start(options, weather)
     soil_conductance = _SoilSteps(options, site, around)
 
-    def iterate(unknowns: _Unknowns, before: Array) -> tuple[_Unknowns, tuple[Array, Any]]:
+    @jax.checkpoint
+    def iterate(unknowns: _Unknowns, before: Array) -> tuple[_Unknowns, Array]:
         surface = unknowns.surface
         previous = jnp.concatenate([before[None], surface[:-1]])
         warming = surface - previous
         warming = warming.at[0].multiply(started)
-        after, found = _iteration(
-            options, site, parameters, matrix, around, unknowns, warming, soil_conductance
-        )
-        return after, (surface, found)
+        after = _iteration(options, site, parameters, matrix, around, unknowns, warming, soil_conductance)
+        return after, surface
 
-    # all but the last: their diagnostics are dropped
-    body = jax.checkpoint(lambda u, b: _first(iterate(u, b)))
-    before = jnp.moveaxis(earlier, -1, 0)
-    unknowns, surfaces = jax.lax.scan(body, start, before[:-1])
-    _, (surface, fluxes) = iterate(unknowns, before[-1])
-    return fluxes, jnp.concatenate([jnp.moveaxis(surfaces, 0, -1), surface[..., None]], axis=-1)
-
-
-def _first(result: tuple[_Unknowns, tuple[Array, Any]]) -> tuple[_Unknowns, Array]:
-    after, (surface, _) = result
-    return after, surface
+    unknowns, surfaces = jax.lax.scan(iterate, start, jnp.moveaxis(earlier, -1, 0))
+    return _fluxes(options, matrix, around, unknowns), jnp.moveaxis(surfaces, 0, -1)
 
 
 def _start(options: Options, weather: Weather) -> _Unknowns:
     """Return unknowns before the first iteration: everything as warm as the air, the soil as its bottom."""
     kelvin = weather.air_temperature
     still = jnp.zeros((*kelvin.shape, options.layers + 1), kelvin.dtype)
+    leaf = jnp.zeros((*kelvin.shape, 2, options.layers), kelvin.dtype)
     return _Unknowns(
         still,
         still,
@@ -176,6 +191,7 @@ def _start(options: Options, weather: Weather) -> _Unknowns:
         jnp.broadcast_to(weather.soil_temperature[..., None], (*kelvin.shape, options.soil_layers)),
         jnp.zeros_like(kelvin),
         jnp.zeros_like(kelvin),
+        _Found(*[leaf] * 5, *[jnp.zeros_like(kelvin)] * 8),
     )
 
 
@@ -282,8 +298,8 @@ def _iteration(
     unknowns: _Unknowns,
     warming: Array,
     steps: _SoilSteps,
-) -> tuple[_Unknowns, Fluxes]:
-    """Make one iteration, and say what the fluxes are."""
+) -> _Unknowns:
+    """Make one iteration."""
     weather, layers = around.weather, options.layers
     p, each = parameters, of_leaves(parameters, 2)
     near = matrix[:, : layers + 1]
@@ -395,57 +411,90 @@ def _iteration(
     molar_density = weather.molar_density * (AIR_MOLAR_MASS / 44.0)
     carbon = sources(-assimilated.assimilation, respiration, molar_density)
 
-    leaf_latent, leaf_sensible, leaf_net = (
-        canopy(energy.latent_heat),
-        canopy(energy.sensible_heat),
-        canopy(energy.net_radiation),
-    )
     net_assimilation, dark = canopy(assimilated.assimilation), canopy(rates.dark_respiration)
-    gross = net_assimilation + dark
-    obukhov = stability(leaf_sensible, weather, site.measurement_height, clipped=True)
-    after = _Unknowns(
-        heat, vapour, carbon, energy.temperature, obukhov, soil.surface, soil.nodes, gross, dark
-    )
-    net = leaf_net + soil.net
-    latent, sensible = leaf_latent + soil.latent, leaf_sensible + soil.sensible
+    obukhov = stability(canopy(energy.sensible_heat), weather, site.measurement_height, clipped=True)
     change = jnp.maximum(
         jnp.max(jnp.abs(energy.temperature - leaf), axis=(-2, -1)), jnp.abs(soil.surface - unknowns.surface)
     )
-    fluxes = Fluxes(
+    return _Unknowns(
+        heat,
+        vapour,
+        carbon,
+        energy.temperature,
+        obukhov,
+        soil.surface,
+        soil.nodes,
+        net_assimilation + dark,
+        dark,
+        _Found(
+            assimilated.assimilation,
+            assimilated.conductance,
+            energy.latent_heat,
+            energy.sensible_heat,
+            energy.net_radiation,
+            soil.latent,
+            soil.sensible,
+            soil.net,
+            soil.heat,
+            respiration,
+            longwave.down[..., -1],
+            longwave.up[..., -1],
+            change,
+        ),
+    )
+
+
+def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknowns) -> Fluxes:
+    """Return what the last iteration means above the canopy."""
+    weather, found = around.weather, last.found
+    sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
+
+    def by_layer(values: Array) -> Array:
+        return jnp.sum(sunlit * values, axis=-2)
+
+    def canopy(values: Array) -> Array:
+        return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
+
+    def profile(reference: Array, sources: Array) -> Array:
+        return reference[..., None] + sources @ matrix
+
+    leaf_latent, leaf_sensible, leaf_net = canopy(found.latent), canopy(found.sensible), canopy(found.net)
+    net = leaf_net + found.soil_net
+    latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
+    return Fluxes(
         latent_heat=latent,
         sensible_heat=sensible,
         net_radiation=net,
-        soil_heat=soil.heat,
-        net_ecosystem_exchange=respiration - gross,
-        gross_primary_production=gross,
-        soil_respiration=respiration,
-        dark_respiration=dark,
-        canopy_conductance=canopy(assimilated.conductance),
+        soil_heat=found.soil_heat,
+        net_ecosystem_exchange=found.respiration - last.gross,
+        gross_primary_production=last.gross,
+        soil_respiration=found.respiration,
+        dark_respiration=last.dark,
+        canopy_conductance=canopy(found.conductance),
         canopy_latent_heat=leaf_latent,
         canopy_sensible_heat=leaf_sensible,
         canopy_net_radiation=leaf_net,
-        soil_latent_heat=soil.latent,
-        soil_sensible_heat=soil.sensible,
-        soil_net_radiation=soil.net,
-        soil_surface_temperature=soil.surface,
-        canopy_temperature=canopy(energy.temperature) / (around.leaf_area * layers),
-        absorbed_radiation=around.net_shortwave + longwave.down[..., -1] - longwave.up[..., -1],
+        soil_latent_heat=found.soil_latent,
+        soil_sensible_heat=found.soil_sensible,
+        soil_net_radiation=found.soil_net,
+        soil_surface_temperature=last.surface,
+        canopy_temperature=canopy(last.leaf) / (around.leaf_area * options.layers),
+        absorbed_radiation=around.net_shortwave + found.longwave_down - found.longwave_up,
         reflected_shortwave=around.reflected_shortwave,
-        outgoing_longwave=longwave.up[..., -1],
-        stability=obukhov,
-        imbalance=net - latent - sensible - soil.heat,
-        residual=change,
-        converged=(change < 1e-3).astype(change.dtype),
+        outgoing_longwave=found.longwave_up,
+        stability=last.stability,
+        imbalance=net - latent - sensible - found.soil_heat,
+        residual=found.change,
+        converged=(found.change < CONVERGED).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, heat, matrix),
-            vapour_pressure=profile(weather.vapour_pressure, vapour, matrix),
-            co2=profile(weather.co2, carbon, matrix),
+            air_temperature=profile(weather.air_temperature, last.heat),
+            vapour_pressure=profile(weather.vapour_pressure, last.vapour),
+            co2=profile(weather.co2, last.co2),
             sunlit_fraction=around.sunlit,
-            sunlit_temperature=energy.temperature[..., 0, :],
-            shaded_temperature=energy.temperature[..., 1, :],
-            assimilation=by_layer(assimilated.assimilation),
-            latent_heat=by_layer(energy.latent_heat),
-            sensible_heat=by_layer(energy.sensible_heat),
+            sunlit_temperature=last.leaf[..., 0, :],
+            shaded_temperature=last.leaf[..., 1, :],
+            assimilation=by_layer(found.assimilation),
+            latent_heat=by_layer(found.latent),
+            sensible_heat=by_layer(found.sensible),
         ),
     )
-    return after, fluxes

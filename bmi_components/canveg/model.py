@@ -1,0 +1,242 @@
+"""The canopy model as its users see it: a step, a series, gradients; settings and parameters, and no memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmi_components.canveg.bundle import KIND, pack, unpack
+from bmi_components.canveg.coupled import solve_coupled
+from bmi_components.canveg.fluxes import Fluxes, State
+from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.options import Options, Site
+from bmi_components.canveg.parameters import Parameters
+from bmi_components.canveg.published import solve_published
+from bmi_components.canveg.surroundings import surroundings
+from bmi_components.errors import ConfigurationError, ValueShapeError
+from bmi_components.trained_model import TrainedModel
+
+__all__ = ["KIND", "STEPS_AT_ONCE", "CanVeg", "load_model", "run"]
+
+Array = Any
+
+STEPS_AT_ONCE = 48
+"""Steps that are solved side by side; more do not fit a core's cache and take longer each."""
+
+
+def run(
+    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
+) -> tuple[Fluxes, Array]:
+    """Return the fluxes of some steps, solved side by side, and what is remembered after each.
+
+    Parameters
+    ----------
+    options
+        Forms and numerics.
+    site, parameters
+        Leaves are scalars or ``[site]``.
+    dispersion
+        ``[layers + atmosphere layers, layers]``, s m-1.
+    forcing
+        Fields ``[time, site]``.
+    state
+        Before the first step.
+
+    Returns
+    -------
+    fluxes
+        ``[time, site]``, profiles ``[time, site, layer]``.
+    temperatures
+        `State.temperature` after each step, ``[time, site, node]``.
+    """
+    around = surroundings(options, site, parameters, forcing)
+    solve = solve_published if options.kept().fixed_iterations else solve_coupled
+    return solve(options, site, parameters, dispersion, around, state.temperature, state.started)
+
+
+@partial(jax.jit, static_argnums=0)
+def _run(
+    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
+) -> tuple[Fluxes, Array]:
+    return run(options, site, parameters, dispersion, forcing, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(
+    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
+) -> tuple[State, Fluxes]:
+    """Make one step; forcing fields ``[site]``."""
+    fluxes, temperatures = run(
+        options, site, parameters, dispersion, jax.tree.map(lambda x: x[None], forcing), state
+    )
+    return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda x: x[0], fluxes)
+
+
+class CanVeg:
+    """A canopy of layers over a soil, after Jiang et al. (2025) and Baldocchi's CanVeg.
+
+    Parameters
+    ----------
+    options
+        Forms of the processes, layers, numerics; what is compiled is shared by all models with the same.
+    site
+        Where it stands; scalars or ``[site]``.
+    parameters
+        Scalars or ``[site]``; one floating-point type, in which everything is computed.
+    dispersion
+        ``[layers + atmosphere layers, layers]``, s m-1 at a friction velocity of 1 m s-1.
+
+    Raises
+    ------
+    ConfigurationError
+        If the dispersion matrix does not fit the layers.
+    """
+
+    def __init__(self, options: Options, site: Site, parameters: Parameters, dispersion: Array) -> None:
+        expected = (options.layers + options.atmosphere_layers, options.layers)
+        if tuple(np.shape(dispersion)) != expected:
+            raise ConfigurationError(
+                f"canveg: the dispersion matrix has shape {tuple(np.shape(dispersion))}; {options.layers} layers and "
+                f"{options.atmosphere_layers} above them need {expected}"
+            )
+        self.options = options
+        self.parameters = jax.tree.map(jnp.asarray, parameters)
+        self.dtype = self.parameters.clumping.dtype
+        self.site: Site = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), site)
+        self.dispersion = jnp.asarray(dispersion, self.dtype)
+
+    @classmethod
+    def from_bundle(cls, bundle: TrainedModel) -> CanVeg:
+        """Bring a bundle to life.
+
+        Raises
+        ------
+        BundleError
+            If it is of another kind, or its description and weights do not fit together.
+        """
+        options, site, parameters, dispersion = unpack(bundle)
+        kind = jnp.zeros(0).dtype
+        return cls(
+            options, site, jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), parameters), dispersion
+        )
+
+    def to_bundle(self, provenance: dict[str, Any] | None = None, licence: str = "") -> TrainedModel:
+        """Return the model as a bundle, to be saved."""
+        return pack(self.options, self.site, self.parameters, self.dispersion, provenance or {}, licence)
+
+    @property
+    def time_step(self) -> float:
+        """Length of a step, s."""
+        return self.options.time_step
+
+    def initial_state(self, sites: int = 1) -> State:
+        """Return what is remembered before the first step: nothing."""
+        nodes = (
+            self.options.iterations if self.options.kept().fixed_iterations else self.options.soil_layers
+        )
+        return State(jnp.zeros((sites, nodes), self.dtype), jnp.zeros(sites, self.dtype))
+
+    def step(self, state: State, forcing: Forcing) -> tuple[State, Fluxes]:
+        """Make one step of all sites.
+
+        Parameters
+        ----------
+        state
+            Before the step.
+        forcing
+            Fields ``[site]``.
+
+        Returns
+        -------
+        state
+            After it.
+        fluxes
+            Fields ``[site]``, profiles ``[site, layer]``.
+        """
+        return _step(self.options, self.site, self.parameters, self.dispersion, self._typed(forcing), state)
+
+    def simulate(
+        self, forcing: Forcing, state: State | None = None, parameters: Parameters | None = None
+    ) -> tuple[Fluxes, State]:
+        """Make all steps of a series; differentiable by forcing, state and parameters.
+
+        Parameters
+        ----------
+        forcing
+            Fields ``[time, site]``.
+        state
+            Before the first step; None: nothing is remembered.
+        parameters
+            Instead of the model's own.
+
+        Returns
+        -------
+        fluxes
+            Fields ``[time, site]``, profiles ``[time, site, layer]``.
+        state
+            After the last step.
+
+        Raises
+        ------
+        ValueShapeError
+            If the forcing has another shape or no steps.
+        """
+        forcing = self._typed(forcing)
+        shape = forcing.air_temperature.shape
+        if len(shape) != 2 or not shape[0] or any(field.shape != shape for field in forcing):
+            raise ValueShapeError(
+                f"canveg: forcing fields have shapes {sorted({str(f.shape) for f in forcing})}; all need [time, site]"
+            )
+        steps, sites = shape
+        state = self.initial_state(sites) if state is None else state
+        parameters = self.parameters if parameters is None else parameters
+        size = max(1, min(steps, -(-STEPS_AT_ONCE // sites)))
+        chunks = -(-steps // size)
+        # the last piece is filled up with its last step, so that all have one shape and are compiled once
+        filled = jax.tree.map(
+            lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], chunks * size - steps, axis=0)]).reshape(
+                chunks, size, sites
+            ),
+            forcing,
+        )
+
+        def piece(before: State, part: Forcing) -> tuple[State, tuple[Fluxes, Array]]:
+            fluxes, temperatures = _run(
+                self.options, self.site, parameters, self.dispersion, part, before
+            )
+            return State(temperatures[-1], jnp.ones_like(before.started)), (fluxes, temperatures)
+
+        leaves = jax.tree.leaves((forcing, state, parameters))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            _, found = jax.lax.scan(piece, state, filled)
+        else:  # pieces one by one need no compilation for each length of a series
+            pieces = []
+            before = state
+            for index in range(chunks):
+                before, part = piece(before, jax.tree.map(lambda x, i=index: x[i], filled))
+                pieces.append(part)
+            found = jax.tree.map(lambda *parts: jnp.stack(parts), *pieces)
+        fluxes, temperatures = jax.tree.map(
+            lambda x: x.reshape(chunks * size, *x.shape[2:])[:steps], found
+        )
+        return fluxes, State(temperatures[-1], jnp.ones_like(state.started))
+
+    def _typed(self, forcing: Forcing) -> Forcing:
+        """Return the forcing in the model's floating-point type."""
+        return Forcing(*(jnp.asarray(field, self.dtype) for field in forcing))
+
+
+def load_model(bundle: TrainedModel | Path | str) -> CanVeg:
+    """Return the model of a bundle or of its folder.
+
+    Raises
+    ------
+    BundleError
+        If it is absent, damaged or of another kind.
+    """
+    return CanVeg.from_bundle(bundle if isinstance(bundle, TrainedModel) else TrainedModel.load(Path(bundle), KIND))
