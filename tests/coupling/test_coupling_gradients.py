@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from coupled_pairs import DAY, EVAPORATION, HOUR, canopy_over_hbv, cycle, reservoir, weather
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from bmi_components.coupling import Coupling, couple
+from bmi_components.coupling import Coupling, Link, couple
 from bmi_components.errors import (
     ConfigurationError,
     ForcingError,
@@ -145,6 +148,34 @@ def test_components_that_feed_each_other(how: str, mapped: bool, tmp_path: Path)
         return pair.simulate(8 * DAY, ["lower:runoff_rate"], parameters)["lower:runoff_rate"].square().sum()
 
     assert_gradients(loss, {"upper:k": [3.0, 5.0], "lower:k": [9.0, 30.0]})
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.sampled_from([3.0, 5.0, 6.0, 8.0, 24.0, 36.0]), min_size=2, max_size=3),
+    hows=st.lists(st.sampled_from(["mean", "sum", "latest"]), min_size=3, max_size=3),
+    feedback=st.booleans(),
+    first=st.floats(0.0, 80.0),
+    second=st.floats(0.0, 80.0),
+)
+def test_any_steps_and_links(
+    steps: list[float], hows: list[Any], feedback: bool, first: float, second: float, tmp_path: Path
+) -> None:
+    names = ["a", "b", "c"][: len(steps)]
+    pair = {n: reservoir(tmp_path, "torch", s * HOUR, 3.0) for n, s in zip(names, steps, strict=True)}
+    ends = [*pairwise(names)] + ([(names[-1], names[0])] if feedback else [])
+    links = [Link(f"{a}:runoff_rate", f"{b}:precipitation", h) for (a, b), h in zip(ends, hows, strict=False)]
+    feeds = {} if feedback else {"a:precipitation": lambda time: [1.0 + time / DAY]}
+    coupling = couple(pair, links, feeds)  # type: ignore[arg-type]
+    record = [f"{name}:runoff_rate" for name in names]
+    # Where nothing is stepped, both say nothing.
+    for until in (first * HOUR, (first + second) * HOUR):
+        simulated = coupling.simulate(until, record)
+        stepped = coupling.run(until, record, progress=False)
+        for where in record:
+            expected = stepped[where.replace(":", ".")].values
+            assert simulated[where].numel() == expected.size
+            np.testing.assert_allclose(simulated[where].numpy().reshape(-1), expected.reshape(-1), rtol=1e-12)
 
 
 def test_a_day_is_shared_out_over_its_hours(tmp_path: Path) -> None:
