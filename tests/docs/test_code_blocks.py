@@ -18,11 +18,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 NOT_RUN = {
-    "needs ngen": 2,
+    "needs ngen": 4,
     "needs pymt": 2,
     "needs eWaterCycle": 2,
     "needs a container engine": 1,
-    "makes the environment": 4,
+    "makes the environment": 5,
     "takes hours": 2,
     "takes minutes": 1,
     "needs data of yours": 5,
@@ -88,6 +88,13 @@ def commands_of(block: Block) -> str:
     return "\n".join(line[2:] for line in typed)
 
 
+def ngen_folder(folder: Path, shared_data: Path) -> None:
+    """Lay out the sample data of a clone of ngen."""
+    (folder / "ngen" / "data").mkdir(parents=True)
+    for name in ("catchment_data.geojson", "nexus_data.geojson", "forcing"):
+        (folder / "ngen" / "data" / name).symlink_to(shared_data / "nextgen" / name)
+
+
 def reader_folder(folder: Path) -> None:
     """Lay out the parts of the repository that commands name, so that what they write lands elsewhere."""
     for name in ("configs", "ngen_realizations"):
@@ -100,8 +107,12 @@ def reader_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", TO_RUN, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     reader_folder(tmp_path)
+    if any("ngen/data/" in block.text for block in BLOCKS[page] if block.not_run is None):
+        ngen_folder(tmp_path, request.getfixturevalue("shared_data"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     bin_folder = Path(sys.executable).parent
