@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmi_components.errors import DeviceError, ValueShapeError
+from bmi_components.jax_precision import jax_precision
 from bmi_components.stepper import Aggregation
 from bmi_components.variables import Variable
 
@@ -262,16 +263,27 @@ class JaxBackend(Backend):
         kind, _, index = device.partition(":")
         self._device = jax.devices(kind)[int(index or 0)]
         self._dtype = np.dtype(dtype)
-        self.minimum = jnp.minimum
-        self.maximum = jnp.maximum
-        self.concatenate = jnp.concatenate
+        self._precise = functools.partial(jax_precision, dtype)
+        self.minimum, self.maximum, self.concatenate = (
+            self._precisely(function) for function in (jnp.minimum, jnp.maximum, jnp.concatenate)
+        )
+
+    def _precisely(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of JAX's that keeps double precision."""
+
+        def apply(*arguments: Any) -> Any:
+            with self._precise():
+                return function(*arguments)
+
+        return apply
 
     def copy(self, vector: Any) -> Any:
         return vector  # JAX arrays are immutable
 
     def upload(self, host: NDArray[Any]) -> Any:
         # A private copy: on the CPU JAX may use the very memory it is given.
-        return self._jax.device_put(np.array(host, dtype=self._dtype), self._device)
+        with self._precise():
+            return self._jax.device_put(np.array(host, dtype=self._dtype), self._device)
 
     def download(self, vector: Any, host: NDArray[np.float64]) -> None:
         host[:] = np.asarray(vector)
@@ -283,13 +295,16 @@ class JaxBackend(Backend):
             if not hasattr(tensor, "__dlpack__"):
                 tensor = numbers(tensor, "set_tensor")
             # A copy: the caller may go on to write into its own tensor.
-            tensor = self._numpy.array(self._numpy.from_dlpack(tensor), copy=True)
+            with self._precise():
+                tensor = self._numpy.array(self._numpy.from_dlpack(tensor), copy=True)
         if tensor.dtype.kind not in "fiuV":
             raise ValueShapeError(f"set_tensor takes real numbers, not {tensor.dtype}")
-        return self._jax.device_put(tensor.astype(self._dtype).reshape(-1), self._device)
+        with self._precise():
+            return self._jax.device_put(tensor.astype(self._dtype).reshape(-1), self._device)
 
     def replace(self, vector: Any, part: slice, values: Any) -> Any:
-        return vector.at[part].set(values)
+        with self._precise():
+            return vector.at[part].set(values)
 
 
 def require_device(framework: str, device: str) -> None:

@@ -462,12 +462,13 @@ def _selected(outputs: Sequence[Variable], wanted: Sequence[str] | None) -> list
 
 def _configured_catchments(values: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     """Return what the configuration says of its catchments, by identifier and in its order; {} if nothing."""
-    if isinstance(values.get("catchments_file"), str):
-        table = path.parent / Path(values["catchments_file"]).expanduser()
+    file_name = values.get("catchments_file", values.get("sites_file"))
+    if isinstance(file_name, str):
+        table = path.parent / Path(file_name).expanduser()
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return {row["id"]: {k: _number(v) for k, v in row.items() if k != "id"} for row in rows}
-    listed = values.get("catchments", values.get("towers"))
+    listed = values.get("catchments", values.get("towers", values.get("sites")))
     if isinstance(listed, list):
         return {str(entry["id"]): entry for entry in listed if isinstance(entry, dict) and "id" in entry}
     for key in ("catchment_id", "basin_id"):  # NextGen's files

@@ -19,12 +19,13 @@ from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_
 from bmi_components.canveg.inputs import CLEARANCE, SLOW, monthly_table, published_inputs
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters, default_parameters
-from bmi_components.canveg.program import Constants, precision
+from bmi_components.canveg.program import Constants
 from bmi_components.canveg.settings import CanVegSettings, CanVegSite, Constant
 from bmi_components.canveg.stepper import CanVegStepper, Setup
 from bmi_components.catchments import Catchment, read_catchments
 from bmi_components.errors import ConfigurationError
 from bmi_components.importers.finding import find_folder
+from bmi_components.jax_precision import jax_precision
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import variable
 
@@ -109,16 +110,16 @@ def _trained(bundle: TrainedModel) -> _Model:
 def _model(settings: CanVegSettings) -> _Model:
     """Return the trained model, or one of the table's parameters."""
     if settings.model is None:
-        return _Model(settings.options or Options(), _defaults(settings.dtype), None, None, "")
+        return _Model(settings.options or Options(), _defaults(), None, None, "")
     if settings.options is not None:
         raise ConfigurationError("options: those of the trained model hold; leave 'options' or 'model' out")
     return _trained(TrainedModel.load(find_folder(settings.model), KIND))
 
 
 @cache
-def _defaults(dtype: str) -> Parameters:
-    with precision(dtype):
-        found: Parameters = jax.tree.map(np.asarray, default_parameters(dtype=dtype))
+def _defaults() -> Parameters:
+    with jax_precision("float64"):  # JAX would compile a conversion for each shape
+        found: Parameters = jax.tree.map(np.asarray, default_parameters(dtype=np.float64))
     return found
 
 

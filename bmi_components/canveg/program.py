@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import hashlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
@@ -24,8 +26,9 @@ from bmi_components.canveg.model import CanVeg
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
 from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
+from bmi_components.jax_precision import jax_precision
 
-__all__ = ["Constants", "Memory", "Plan", "Program", "compiled", "device_of", "precision"]
+__all__ = ["MEMORY", "Constants", "Memory", "Plan", "Program", "compiled", "device_of", "pack"]
 
 Array = Any
 
@@ -48,11 +51,10 @@ class Constants(NamedTuple):
     monthly: tuple[Array, ...]
 
 
-class Memory(NamedTuple):
-    """What the component remembers: the canopy's state, and for stability the latest sensible heat, W m-2."""
+MEMORY = ("temperature", "started", "sensible_heat")
+"""What the component remembers: the canopy's state, and for stability the latest sensible heat, W m-2."""
 
-    canopy: State
-    sensible_heat: Array
+Memory = tuple[Array, Array, Array]
 
 
 class Plan(NamedTuple):
@@ -88,20 +90,20 @@ class Plan(NamedTuple):
     dispersion: tuple[int, ...]
 
 
-Program = Callable[[Array, Array, Memory, Array, Array], tuple[Memory, Array]]
-"""Of constants (end to end), dispersion, memory, inputs (end to end) and time ``[2 * site]``: the new memory, and the
-outputs end to end."""
+class Program(NamedTuple):
+    """Two functions of constants (end to end) and dispersion matrix on the device.
 
+    Attributes
+    ----------
+    start
+        Returns the memory before the first step.
+    step
+        Takes the memory, the inputs (end to end) and the time (day of the year of all sites, then hour) as well, and
+        returns the new memory and the outputs (end to end).
+    """
 
-def precision(dtype: str) -> AbstractContextManager[Any]:
-    """Return a context in which JAX computes in a precision, and outside of which nothing changes."""
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    framework: Any = jax
-    if not hasattr(jax, "enable_x64"):  # before JAX 0.8
-        framework = importlib.import_module("jax.experimental")
-    context: AbstractContextManager[Any] = framework.enable_x64(True)
-    return context
+    start: Callable[[Array, Array], Memory]
+    step: Callable[[Array, Array, Memory, Array, Array], tuple[Memory, Array]]
 
 
 def device_of(name: str) -> Any:
@@ -115,50 +117,55 @@ def pack(constants: Constants, dtype: str) -> NDArray[Any]:
     return np.concatenate([np.asarray(leaf, dtype).reshape(-1) for leaf in jax.tree.leaves(constants)])
 
 
-def plan_of(
-    options: Options,
-    inputs: tuple[str, ...],
-    slow: tuple[str, ...],
-    profiles: bool,
-    sites: int,
-    dtype: str,
-    device: str,
-    constants: Constants,
-    dispersion: Array,
-) -> Plan:
-    """Return the plan for constants and a dispersion matrix of these shapes."""
-    leaves, structure = jax.tree.flatten(constants)
-    shapes = tuple(np.shape(leaf) for leaf in leaves)
-    return Plan(options, inputs, slow, profiles, sites, dtype, device, shapes, structure, dispersion.shape)
-
-
 @cache
 def compiled(plan: Plan) -> Program:
-    """Return the program of a plan, compiled once per process; the result is kept on disk for other processes."""
-    kind, where = np.dtype(plan.dtype), jax.sharding.SingleDeviceSharding(device_of(plan.device))
+    """Return the program of a plan, compiled once per process and kept on disk for other processes.
 
+    Two things are kept: the program as JAX traced it, and (by JAX's own compilation cache) what it was compiled to.
+    """
+    kind, where = np.dtype(plan.dtype), jax.sharding.SingleDeviceSharding(device_of(plan.device))
     array: Any = jax.ShapeDtypeStruct
 
     def shaped(*shape: int) -> Any:
         return array(shape, kind, sharding=where)
 
-    with precision(plan.dtype), kept_programs():
-        constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes)), shaped(*plan.dispersion)
-        memory = jax.eval_shape(lambda *given: initial_memory(plan, *given), *constants)
-        memory = jax.tree.map(lambda leaf: shaped(*leaf.shape), memory)
-        changing = shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites)
-        program: Program = (
-            jax.jit(lambda *given: advance(plan, *given)).lower(*constants, memory, *changing).compile()
-        )
-    return program
+    constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes)), shaped(*plan.dispersion)
+    with jax_precision(plan.dtype), kept_programs() as folder:
+        start, step = jax.jit(partial(initial_memory, plan)), jax.jit(partial(advance, plan))
+        memory = tuple(shaped(*part.shape) for part in jax.eval_shape(start, *constants))
+        arguments = (*constants, memory, shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites))
+        if folder is not None:
+            step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
+        return Program(start.lower(*constants).compile(), step.lower(*arguments).compile())
 
 
-def initial_memory(plan: Plan, constants: Array, dispersion: Array) -> Memory:
-    """Return what is remembered before the first step."""
-    unpacked = unpack(plan, constants)
-    matrix = dispersion if dispersion.ndim == 2 else dispersion[0]
-    model = CanVeg(plan.options, unpacked.site, unpacked.parameters, matrix)
-    return Memory(model.initial_state(plan.sites), jnp.zeros(plan.sites, plan.dtype))
+def kept_trace(file: Path, function: Any, arguments: Any) -> Any:
+    """Return a function as it was traced before, or trace it and keep that; reading takes a tenth of the time."""
+    if file.is_file():
+        with contextlib.suppress(Exception):  # of a damaged file, whatever JAX says of it
+            return jax.jit(jax.export.deserialize(bytearray(file.read_bytes())).call)
+    try:
+        traced = jax.export.export(function)(*arguments)
+        content = traced.serialize()
+    except (
+        ImportError,
+        ValueError,
+    ):  # without flatbuffers; of operations that JAX does not promise to read again
+        return function
+    with contextlib.suppress(OSError):
+        part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+        part.write_bytes(content)
+        part.replace(file)
+    return jax.jit(traced.call)
+
+
+def fingerprint(plan: Plan) -> str:
+    """Return what changes with the plan, the code that is traced, JAX and the device."""
+    home = Path(__file__).parent
+    digest = hashlib.sha256(f"{jax.__version__} {device_of(plan.device).device_kind} {plan!r}".encode())
+    for source in sorted((*home.glob("*.py"), *(home.parent / "ball_berry").glob("*.py"))):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def unpack(plan: Plan, flat: Array) -> Constants:
@@ -172,24 +179,35 @@ def unpack(plan: Plan, flat: Array) -> Constants:
     return result
 
 
+def initial_memory(plan: Plan, constants: Array, dispersion: Array) -> Memory:
+    """Return what is remembered before the first step."""
+    unpacked = unpack(plan, constants)
+    matrix = dispersion if dispersion.ndim == 2 else dispersion[0]
+    state = CanVeg(plan.options, unpacked.site, unpacked.parameters, matrix).initial_state(plan.sites)
+    return (*state, jnp.zeros(plan.sites, plan.dtype))
+
+
 def advance(
     plan: Plan, constants: Array, dispersion: Array, memory: Memory, inputs: Array, time: Array
 ) -> tuple[Memory, Array]:
     """Advance by one step; see `Program`."""
     unpacked = unpack(plan, constants)
+    temperature, started, sensible_heat = memory
     given = dict(zip(plan.inputs, inputs.reshape(-1, plan.sites), strict=True))
     monthly = dict(zip(plan.slow, unpacked.monthly, strict=True))
     day, hour = time.reshape(2, -1)
     forcing, height = make_forcing(
-        given, monthly, (day, hour), unpacked.site.measurement_height, memory.sensible_heat
+        given, monthly, (day, hour), unpacked.site.measurement_height, sensible_heat
     )
     site = unpacked.site._replace(canopy_height=forcing.canopy_height, measurement_height=height)
-    canopy, fluxes = solve(plan.options, site, unpacked.parameters, dispersion, memory.canopy, forcing)
+    canopy, fluxes = solve(
+        plan.options, site, unpacked.parameters, dispersion, State(temperature, started), forcing
+    )
     frozen = plan.options.kept().frozen_latent_heat
     rows = scalars(fluxes, given["temperature"], frozen_quirk=frozen)
     if plan.profiles:
         rows += profiles(fluxes.profiles)
-    return Memory(canopy, fluxes.sensible_heat), jnp.concatenate(rows).astype(plan.dtype)
+    return (*canopy, fluxes.sensible_heat), jnp.concatenate(rows).astype(plan.dtype)
 
 
 def solve(
@@ -240,10 +258,11 @@ def profiles(found: Profiles) -> list[Array]:
 
 
 @contextmanager
-def kept_programs() -> Iterator[None]:
-    """Keep what is compiled within on disk, unless the user has told JAX where to keep programs.
+def kept_programs() -> Iterator[Path | None]:
+    """Keep what is compiled within on disk; the folder is given, or None where it cannot be written.
 
-    The folder is ``bmi_components/programs`` in ``XDG_CACHE_HOME`` (or ``~/.cache``). Afterwards JAX is as it was.
+    Where the user has told JAX to keep compiled programs, JAX does as told. The folder is
+    ``bmi_components/programs`` in ``XDG_CACHE_HOME`` (or ``~/.cache``). Afterwards JAX is as it was.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmi_components" / "programs"
     try:
@@ -253,7 +272,7 @@ def kept_programs() -> Iterator[None]:
         writable = False
     config: Any = jax.config
     if config.jax_compilation_cache_dir is not None or not writable:
-        yield
+        yield folder if writable else None
         return
     settings = {
         "jax_compilation_cache_dir": str(folder),
@@ -265,7 +284,7 @@ def kept_programs() -> Iterator[None]:
     for name, value in settings.items():
         config.update(name, value)
     try:
-        yield
+        yield folder
     finally:
         for name, value in before.items():
             config.update(name, value)

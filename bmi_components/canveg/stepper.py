@@ -13,22 +13,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bmi_components.canveg.fluxes import State
 from bmi_components.canveg.inputs import local_time
 from bmi_components.canveg.names import AIR, CANOPY, PROFILES, SCALARS
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE
 from bmi_components.canveg.program import (
+    MEMORY,
     Constants,
     Memory,
+    Plan,
     compiled,
     device_of,
-    initial_memory,
     pack,
-    plan_of,
-    precision,
 )
 from bmi_components.errors import ForcingError
+from bmi_components.jax_precision import jax_precision
 from bmi_components.stepper import Stepper, check_state
 from bmi_components.variables import Variable
 
@@ -76,8 +75,8 @@ class Setup(NamedTuple):
 class CanVegStepper(Stepper):
     """The canopy model at some sites.
 
-    Its state is what `Memory` says: that of the canopy (`State`), and the sensible heat of the latest step, from which
-    the next step's stability follows where friction velocity is not measured. On "cpu" values are NumPy's, on any other
+    Its state is that of the canopy (`State`), and the sensible heat of the latest step, from which the next step's
+    stability follows where friction velocity is not measured. On "cpu" values are NumPy's, on any other
     device (also "cpu:0") JAX's.
 
     Parameters
@@ -112,25 +111,26 @@ class CanVegStepper(Stepper):
         # many sites share few time zones
         self._zones = sorted(set(setup.offsets))
         self._zone = np.array([self._zones.index(offset) for offset in setup.offsets])
-        symbols = tuple(v.symbol for v in setup.inputs)
-        plan = plan_of(
-            options,
-            symbols,
-            setup.slow,
-            setup.profiles,
-            self.size,
-            setup.dtype,
-            setup.device,
-            constants,
-            dispersion,
+        leaves, structure = jax.tree.flatten(constants)
+        matrix = dispersion.astype(setup.dtype)
+        self._program = compiled(
+            Plan(
+                options,
+                tuple(v.symbol for v in setup.inputs),
+                setup.slow,
+                setup.profiles,
+                self.size,
+                setup.dtype,
+                setup.device,
+                tuple(np.shape(leaf) for leaf in leaves),
+                structure,
+                matrix.shape,
+            )
         )
-        self._program = compiled(plan)
-        with precision(self.dtype):
-            matrix = dispersion.astype(self.dtype)
-            self._dispersion = _shared(matrix.tobytes(), matrix.shape, self.dtype, self.device)
-            self._packed = self._upload(pack(constants, self.dtype))
-            memory = initial_memory(plan, self._packed, self._dispersion)
-            self._memory: Memory = jax.device_put(memory, device_of(self.device))
+        with jax_precision(self.dtype):
+            self._dispersion = _shared(matrix.tobytes(), matrix.shape, setup.dtype, setup.device)
+            self._packed = self._upload(pack(constants, setup.dtype))
+            self._memory: Memory = self._program.start(self._packed, self._dispersion)
 
     def _upload(self, values: Array) -> Any:
         return jax.device_put(values.astype(self.dtype), device_of(self.device))
@@ -144,8 +144,10 @@ class CanVegStepper(Stepper):
         on_host = self.backend == "numpy"
         if on_host:
             forcings = forcings.astype(self.dtype)
-        with precision(self.dtype):
-            memory, result = self._program(self._packed, self._dispersion, self._memory, forcings, moment)
+        with jax_precision(self.dtype):
+            memory, result = self._program.step(
+                self._packed, self._dispersion, self._memory, forcings, moment
+            )
         values = np.asarray(result)
         if not np.isfinite(values).all():
             self._refuse(np.asarray(forcings), values)
@@ -182,21 +184,13 @@ class CanVegStepper(Stepper):
 
     def read_state(self) -> dict[str, Array]:
         """Copy the state to the host."""
-        return {
-            "temperature": np.array(self._memory.canopy.temperature),
-            "started": np.array(self._memory.canopy.started),
-            "sensible_heat": np.array(self._memory.sensible_heat),
-        }
+        return {name: np.array(values) for name, values in zip(MEMORY, self._memory, strict=True)}
 
     def write_state(self, state: Mapping[str, Array]) -> None:
         """Replace the state by one of the same shapes and precision."""
         check_state(self.read_state(), state)
-        with precision(self.dtype):
-            temperature, started, heat = (
-                jax.device_put(np.array(state[name]), device_of(self.device))
-                for name in ("temperature", "started", "sensible_heat")
-            )
-        self._memory = Memory(State(temperature, started), heat)
+        with jax_precision(self.dtype):
+            self._memory = tuple(self._upload(np.array(state[name])) for name in MEMORY)
 
     def checkpoint(self) -> Memory:
         """Remember the state, which no step changes in place."""
@@ -219,7 +213,7 @@ class CanVegStepper(Stepper):
         changed: dict[str, Any] = {name: values.reshape(shape)}
         parameters = self._constants.parameters._replace(**changed)
         self._constants = self._constants._replace(parameters=parameters)
-        with precision(self.dtype):
+        with jax_precision(self.dtype):
             self._packed = self._upload(pack(self._constants, self.dtype))
 
 
