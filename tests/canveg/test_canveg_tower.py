@@ -105,6 +105,14 @@ def test_columns_are_found_or_asked_about(tmp_path: Path, header: str, sentence:
             read_forcing(path)
 
 
+def test_headers_of_other_towers_are_understood(tmp_path: Path) -> None:
+    # as at US-Hn1: parts of words, other heights, and photosynthetic radiation beside pressure
+    header = "TIMESTAMP_END,Year,DoY,Hour,Tair,Rg,eair,WS_x,CO2,PA,Ustar,TS_15cm,SWC_15cm,PAR,LAI"
+    forcing = read_forcing(write(tmp_path / "US-Xxx.csv", header, ROWS)).forcing
+    assert (forcing.air_temperature[0], forcing.pressure[0], forcing.soil_moisture[0]) == (12.7, 100.3, 0.09)
+    assert np.isnan(forcing.canopy_height).all()
+
+
 def test_columns_can_be_chosen(tmp_path: Path) -> None:
     path = write(tmp_path / "US-Xxx.csv", FORCING.replace("veg_ht", "TS_F_MDS_2"), ROWS)
     tower = read_forcing(path, columns={"soil_temperature": "TS_F_MDS_2"})
