@@ -1,5 +1,7 @@
 """Stomatal conductance of leaves: the published laws, their limits, and gradients that are true everywhere."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,7 @@ def test_gradients_are_finite_wherever_a_leaf_may_be(form, **state):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((by_leaves, by_inputs)))
 
 
+@partial(jax.jit, static_argnames="form")
 def gradient(form, leaves, inputs):
     return jax.grad(lambda p, x: leaf_conductance(form, p, x).sum(), argnums=(0, 1))(leaves, inputs)
 
