@@ -255,11 +255,34 @@ def assimilation_configuration() -> str:
     return settings(FourDVarNetSettings, "###")
 
 
+def ball_berry_configuration() -> str:
+    """Return the keys of BallBerry's configuration file."""
+    from bmi_components.ball_berry.settings import BallBerrySettings
+
+    return settings(BallBerrySettings, "###")
+
+
 def lorenz_configuration() -> str:
     """Return the keys of Lorenz63's configuration file."""
     from bmi_components.fourdvarnet.forecast import Lorenz63Settings
 
     return settings(Lorenz63Settings, "###")
+
+
+def pymt_parameters() -> str:
+    """Return what pymt's ``setup`` takes of every component, from its metadata."""
+    import yaml
+
+    rows = []
+    for path in sorted((REPOSITORY / "bmi_components" / "pymt").glob("*/parameters.yaml")):
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for key, entry in listed.items():
+            value = entry["value"]
+            choices = f" ({', '.join(map(str, value['choices']))})" if "choices" in value else ""
+            default = str(value["default"])
+            shown = f"`{default}`" if default else ""
+            rows.append([f"`{path.parent.name}`", f"`{key}`", entry["description"] + choices, shown])
+    return table(["component", "parameter", "meaning", "default"], rows)
 
 
 def shared_sections() -> str:
@@ -352,6 +375,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         assimilation_configuration,
+        ball_berry_configuration,
         benchmarks,
         configuration,
         flux_configuration,
