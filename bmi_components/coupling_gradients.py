@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from bmi_components.differentiable import Differentiable
 from bmi_components.errors import ConfigurationError, ForcingError, UnknownNameError, ValueShapeError
+from bmi_components.jax_precision import jax_precision
 
 if TYPE_CHECKING:
     from bmi_components.coupling import Coupling, PlannedLink
@@ -37,7 +37,7 @@ class _JaxSeries(Function):
         import jax
 
         wanted = [index for index, needed in enumerate(context.needs_input_grad[2:]) if needed]
-        with _precision(member.dtype):
+        with jax_precision(member.dtype):
             arrays = [_to_jax(tensor) for tensor in tensors]
 
             def of_wanted(*varied: Any) -> tuple[Any, ...]:
@@ -56,21 +56,12 @@ class _JaxSeries(Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        with _precision(context.member.dtype):
+        with jax_precision(context.member.dtype):
             pulled = context.pull_back(tuple(_to_jax(gradient) for gradient in gradients))
             found: list[Tensor | None] = [None] * context.count
             for index, gradient in zip(context.wanted, pulled, strict=True):
                 found[index] = _to_torch(gradient)
         return None, None, *found
-
-
-def _precision(dtype: Literal["float32", "float64"]) -> Any:
-    """Let JAX compute in double precision, if that is wanted, for a while."""
-    import jax
-
-    if not hasattr(jax, "enable_x64"):  # before JAX 0.8
-        return importlib.import_module("jax.experimental").enable_x64(dtype == "float64")
-    return jax.enable_x64(dtype == "float64")
 
 
 # Both ways a copy: JAX counts on its arrays never changing, PyTorch's may be written into.
@@ -124,6 +115,11 @@ class _Member:
                 values = np.array(values, np.float64)
             values = torch.utils.dlpack.from_dlpack(values)
         return values.to(self.function.device, getattr(torch, self.function.dtype))  # type: ignore[no-any-return]
+
+    def size(self, variable: str) -> int:
+        """Return the number of elements of a variable."""
+        component = self.component
+        return int(component.get_var_nbytes(variable) // component.get_var_itemsize(variable))
 
     def _parameter(self, key: str, value: Any) -> Tensor:
         known = self.function.parameters
@@ -294,10 +290,10 @@ def simulate(
                 if owner == name:
                     kept[where].append(outputs[variable])
             done[name] = last
-    return {
-        where: torch.cat(blocks) if blocks else torch.zeros(0, 0, dtype=torch.float64)
-        for where, blocks in kept.items()
-    }
+    for where, (owner, variable) in wanted.items():
+        if not kept[where]:  # no step ends by then
+            kept[where].append(torch.zeros(0, members[owner].size(variable), dtype=torch.float64))
+    return {where: torch.cat(blocks) for where, blocks in kept.items()}
 
 
 def _given(
@@ -321,7 +317,7 @@ def _given(
             if variable in own:
                 raise ConfigurationError(f"the input {name}:{variable} is fed more than once")
             continue
-        size = component.get_var_nbytes(variable) // component.get_var_itemsize(variable)
+        size = member.size(variable)
         if variable in own:
             values = member.tensor(own[variable])
             values = values.reshape(len(values), -1)

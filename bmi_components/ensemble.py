@@ -90,7 +90,7 @@ class Ensemble:
         Of the noise.
     elements
         Key of the configuration that lists the catchments, if it is neither ``catchments`` (or
-        ``catchments_file``) nor ``towers``.
+        ``catchments_file``) nor ``towers`` or ``sites``.
 
     Attributes
     ----------
@@ -337,7 +337,7 @@ def _repeating(component: type[Component], members: int, elements: str | None) -
 def _repeated(settings: Any, members: int, elements: str | None, path: Path) -> Any:
     """Return settings that list every catchment once per member, all of the first member first."""
     changes: dict[str, Any] = {}
-    keys = [elements] if elements else ["catchments", "towers"]
+    keys = [elements] if elements else ["catchments", "towers", "sites"]
     key = next((key for key in keys if hasattr(settings, key)), None)
     if key is None:
         raise ConfigurationError(
@@ -347,16 +347,19 @@ def _repeated(settings: Any, members: int, elements: str | None, path: Path) -> 
     if key == "catchments" and getattr(settings, "catchments_file", None) is not None:
         listed = read_catchments(listed, settings.catchments_file)
         changes["catchments_file"] = None
-    if not isinstance(listed, (list, tuple)):
-        raise ConfigurationError(f"{path}: {key} is {listed!r}; a list is needed to repeat it")
+    if not isinstance(listed, (list, tuple)) or not listed:
+        raise ConfigurationError(
+            f"{path}: {key} is {listed!r}; to repeat it a list is needed, in the file itself"
+        )
     changes[key] = type(listed)(_named(entry, k) for k in range(members) for entry in listed)
     return msgspec.structs.replace(settings, **changes)
 
 
 def _named(entry: Any, member: int) -> Any:
     """Return an entry with an identifier of its own, that still finds its records."""
-    if not hasattr(entry, "record_id"):
+    if not hasattr(entry, "id"):
         return entry
-    return msgspec.structs.replace(
-        entry, id=f"{entry.id} member {member}", record_id=entry.record_id or entry.id
-    )
+    changes = {"id": f"{entry.id} member {member}"}
+    if hasattr(entry, "record_id"):
+        changes["record_id"] = entry.record_id or entry.id
+    return msgspec.structs.replace(entry, **changes)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from coupled_pairs import DAY, EVAPORATION, HOUR, canopy_over_hbv, cycle, reservoir, weather
+from hbv_bundles import configuration
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,6 +25,7 @@ from bmi_components.errors import (
     ValueShapeError,
 )
 from bmi_components.fourdvarnet.forecast import Lorenz63
+from bmi_components.hbv.component import DeltaHBV
 
 RUNOFF = "hbv:runoff_rate"
 
@@ -83,6 +85,58 @@ def test_hours_in_jax_and_days_in_torch_are_simulated_as_they_are_stepped(
     assert_equal_to_steps(pair, 25 * DAY, record)
     # and from there on, with what the links remember
     assert_equal_to_steps(pair, 40 * DAY, record)
+
+
+WEATHER = {
+    "precipitation": (0.0, 8e-4),
+    "temperature": (270.0, 295.0),
+    "specific_humidity": (0.002, 0.01),
+    "longwave": (200.0, 400.0),
+    "shortwave": (0.0, 900.0),
+    "pressure": (8.0e4, 1.0e5),
+    "wind_x": (-4.0, 4.0),
+    "wind_y": (-4.0, 4.0),
+    "potential_evapotranspiration": (0.0, 0.3),
+}
+"""Ranges in the units of NextGen, and of an hour."""
+NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
+
+
+@pytest.mark.parametrize(
+    ("physics", "extra"),
+    [
+        ("1.1p", "device: cpu:0\n"),
+        ("1.1p", "potential_evapotranspiration: oudin\nstart_time: 2000-01-01\n"),
+        ("2.0", f"{NEXTGEN}penman_monteith_daily\n"),
+        ("2.0", f"{NEXTGEN}hargreaves\nstart_time: 2000-02-27\npartial_step: estimate\n"),
+        ("2.0-hourly", f"{NEXTGEN}penman_monteith\n"),
+        ("2.1-hourly", ""),
+    ],
+)
+def test_every_way_to_drive_hbv_is_simulated_as_it_is_stepped(
+    physics: str, extra: str, tmp_path: Path
+) -> None:
+    hbv = DeltaHBV()
+    hbv.initialize(str(configuration(tmp_path, physics, (40.0, 900.0), f"dtype: float64\n{extra}")))
+    rng = np.random.default_rng(2)
+    feeds = {}
+    for name in hbv.get_input_var_names():
+        known = hbv.variables[name]
+        values = rng.uniform(*WEATHER[known.symbol], (80, 2))
+        if known.symbol == "temperature":
+            values = values - (273.15 if known.units == "degC" else 0.0)
+        feeds[f"hbv:{name}"] = values * (1e3 if known.units == "mm d-1" else 1.0)
+    coupling = couple({"hbv": hbv}, [], feeds)  # type: ignore[arg-type]
+    outputs = [f"hbv:{name}" for name in hbv.get_output_var_names()]
+    step = hbv.get_time_step()
+    simulated = coupling.simulate(80 * step, outputs)
+    coupling.advance("hbv")  # a step away from the start
+    for where, values in coupling.simulate(80 * step, outputs).items():
+        torch.testing.assert_close(values, simulated[where][1:], rtol=1e-9, atol=1e-12)
+    stepped = coupling.run(80 * step, outputs, progress=False)
+    for name in hbv.get_output_var_names():
+        expected = stepped[f"hbv.{hbv.variables[name].symbol}"].values
+        np.testing.assert_allclose(simulated[f"hbv:{name}"][1:].numpy(), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_single_precision_agrees_to_its_rounding(tmp_path: Path) -> None:
