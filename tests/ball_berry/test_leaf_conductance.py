@@ -19,6 +19,7 @@ from bmi_components.ball_berry.conductance import (
 )
 from bmi_components.ball_berry.model import LOWEST_HUMIDITY, Leaves, conductance, leaf_conductance
 from bmi_components.ball_berry.network import Network, draw_network
+from bmi_components.jax_precision import jax_precision
 
 FORMS = ("ball_berry", "hybrid", "medlyn")
 LEAVES = Leaves(8.0, 0.02, 4.0, draw_network(1), 0.2, 0.1)
@@ -57,7 +58,7 @@ def test_the_deficit_stays_above_its_floor_and_elsewhere_as_it_is():
 
 
 def test_the_network_is_tanh_between_layers_and_a_sigmoid_at_the_end():
-    with jax.enable_x64(True):
+    with jax_precision("float64"):
         network = draw_network(3)
         (first, second, third), biases = network.weights, network.biases
         values = np.array([(0.31 - 0.2) / 0.1, 1.7])
@@ -78,7 +79,7 @@ def test_the_hybrid_humidity_is_that_of_the_published_model(shared_data):
     scaling = (parameters[f"para.var_{name}.soilmoisture"] for name in ("mean", "std"))
     leaf = golden["ps.Tlk"]
     saturation = 100.0 * np.exp(54.8781919 - 6790.4985 / leaf - 5.02808 * np.log(leaf))
-    with jax.enable_x64(True):
+    with jax_precision("float64"):
         found = hybrid_humidity(
             golden["ps.swc"][:, None], saturation / golden["ps.eair_Pa"], network, *scaling
         )
@@ -113,7 +114,7 @@ def gradient(form, leaves, inputs):
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_central_differences(form):
     state = {"assimilation": 12.0, "co2": 350.0, "humidity": 0.6, "soil_moisture": 0.25, "deficit": 1.3}
-    with jax.enable_x64(True):
+    with jax_precision("float64"):
         leaves, inputs = jax.tree.map(jnp.asarray, LEAVES), inputs_of(form, **state)
         by_leaves, by_inputs = gradient(form, leaves, inputs)
 
