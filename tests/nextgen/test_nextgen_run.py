@@ -551,6 +551,23 @@ def test_two_halves_with_states_kept_between_them_are_one_run(folder: Path, case
         np.testing.assert_array_equal(np.concatenate(halves), rows)
 
 
+def test_a_run_from_states_that_was_stopped_goes_on_to_the_same_bytes(folder: Path) -> None:
+    path = hbv_folder(folder, "2.0", "partial_step: estimate\n")
+    first = with_states(path, "first", FIRST, save="begin")
+    run_realization(first, progress=False)
+    assert results_of(folder / "begin").keys() == {"cat-0", "cat-1", "cat-2"}
+    second = with_states(path, "second", SECOND, load="begin", save="end")
+    run_realization(second, progress=False)
+    expected, states = results_of(folder / "second"), results_of(folder / "end")
+    for made in ("second", "end"):
+        shutil.rmtree(folder / made)
+    stops = after(9)
+    assert not run_realization(second, progress=False, stop=lambda: next(stops)).complete
+    assert not (folder / "end").exists()
+    assert run_realization(second, progress=False, resume=True).complete
+    assert (results_of(folder / "second"), results_of(folder / "end")) == (expected, states)
+
+
 def coupled_hbv_and_lstm(folder: Path) -> Path:
     """Two modules beside each other, so that each has a state."""
     lstm = json.loads(lstm_folder(folder).read_text())["global"]["formulations"][0]
