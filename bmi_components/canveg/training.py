@@ -1,0 +1,533 @@
+"""Training of the canopy model at a tower: true gradients through days that run side by side; survives kills."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+import optax
+from numpy.typing import NDArray
+
+from bmi_components.canveg.baseline import train_pure_network
+from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_matrix
+from bmi_components.canveg.evaluation import Evaluation, evaluate, markdown, write_evaluations
+from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.model import CanVeg, load_model
+from bmi_components.canveg.options import Options
+from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters
+from bmi_components.canveg.recipe import Recipe, Training, identity, load_recipe
+from bmi_components.canveg.tower import (
+    TowerFluxes,
+    TowerForcing,
+    common_period,
+    read_fluxes,
+    read_forcing,
+    split_blocks,
+)
+from bmi_components.canveg.training_plots import plot_training
+from bmi_components.canveg.transforms import Free, choose_transforms
+from bmi_components.errors import ConfigurationError, ForcingError
+from bmi_components.jax_precision import jax_precision
+from bmi_components.trained_model import TrainedModel
+from bmi_components.training.archive import Archive
+from bmi_components.training.run import BUNDLE, TrainingRun
+
+__all__ = ["Data", "Trainer", "read_data", "train_from_recipe"]
+
+Array = Any
+Mask = NDArray[np.bool_]
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a tower gives to a training.
+
+    Attributes
+    ----------
+    forcing, fluxes
+        Of the record that is learnt from.
+    parts
+        Its steps by part, bool ``[time]``: "train" and "validation".
+    test_forcing, test_fluxes, test
+        The record with the test, and the steps of it that are judged; None: all.
+    """
+
+    forcing: TowerForcing
+    fluxes: TowerFluxes
+    parts: dict[str, Mask]
+    test_forcing: TowerForcing
+    test_fluxes: TowerFluxes
+    test: Mask | None
+
+
+def read_data(recipe: Recipe) -> Data:
+    """Read a tower's files and split them as the recipe says.
+
+    Raises
+    ------
+    ForcingError
+        If a file cannot be read, or files do not fit together.
+    ConfigurationError
+        If the record is too short for its parts, or its steps are not the model's.
+    """
+    tower = recipe.tower
+    forcing, fluxes = common_period(
+        read_forcing(tower.forcing), read_fluxes(tower.fluxes, columns=tower.columns)
+    )
+    if forcing.step != recipe.options.time_step:
+        raise ConfigurationError(
+            f"options.time_step is {recipe.options.time_step:g} s, but {forcing.site} has steps of {forcing.step} s"
+        )
+    parts = split_blocks(forcing.time, tower.blocks, gap=tower.gap)
+    if tower.test_forcing is None or tower.test_fluxes is None:
+        return Data(forcing, fluxes, parts, forcing, fluxes, parts["test"])
+    test_forcing, test_fluxes = common_period(
+        read_forcing(tower.test_forcing), read_fluxes(tower.test_fluxes, columns=tower.columns)
+    )
+    return Data(forcing, fluxes, parts, test_forcing, test_fluxes, None)
+
+
+class Trainer(TrainingRun[Recipe]):
+    """One training run of a canopy, in one folder: see `TrainingRun`.
+
+    It needs the recipe's precision, see `bmi_components.jax_precision`.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    data
+        The tower's; None: read as the recipe says.
+    """
+
+    advice = "lower training.learning_rate"
+    score_names = ("validation_loss", "validation_nse_le", "validation_nse_nee")
+    score_label = "loss"
+
+    def __init__(self, recipe: Recipe, data: Data | None = None) -> None:
+        super().__init__(recipe, recipe.training.iterations)
+        self.data = data or read_data(recipe)
+        self.transforms = choose_transforms(recipe.options, recipe.trained, recipe.bounds)
+        self.start = _start(recipe, self.data)
+        self._origin = self.transforms.free(self.start)
+        self.free: Free = self._origin
+        self.optimiser = _optimiser(recipe.training)
+        self.optimiser_state: Any = jax.jit(self.optimiser.init)(self.free)
+        self.best: Free = self.free
+        self.best_score = math.inf
+        self._record = _Record(recipe, self.data)
+        self._programs: dict[int, tuple[Any, Any]] = {}
+
+    def learn(self) -> float:
+        """Draw pieces of the record and move the parameters, unless their loss or gradient is not finite."""
+        # a batch depends on the seed and its number alone, so a resumed run draws what it would have drawn
+        generator = np.random.default_rng([self.recipe.seed, 0, self.iteration])
+        starts = generator.choice(self._record.starts, self.recipe.training.pieces)
+        update, _ = self._compiled(self.iteration)
+        free, state, loss = update(self.free, self.optimiser_state, self._record.whole, starts)
+        if math.isfinite(value := float(loss)):
+            self.free, self.optimiser_state = free, state
+        return value
+
+    def validation_scores(self) -> tuple[float, float, float] | None:
+        """Loss of the validation blocks and efficiencies of LE and NEE, if due; remembers the best parameters."""
+        coarse = self.recipe.training.coarse
+        # parameters for few layers do not ship
+        if coarse is not None and self.iteration == coarse.iterations:
+            self.best_score = math.inf
+        if self.iteration % self.recipe.validate_every and self.iteration != self.iterations:
+            return None
+        scores = self.validate()
+        if scores[0] < self.best_score or not math.isfinite(self.best_score):
+            self.best, self.best_score = self.free, scores[0]
+        return scores
+
+    def validate(self) -> tuple[float, float, float]:
+        """Return the loss of the validation blocks, and the efficiencies of LE and NEE; NaN where not observed."""
+        _, judge = self._compiled(self.iteration - 1)
+        errors = dict(
+            zip(self._record.names, np.asarray(judge(self.free, self._record.validation)), strict=True)
+        )
+        loss = sum(
+            float(weight * errors[name] / self._record.variances[name])
+            for name, weight in self.recipe.loss.weights().items()
+        )
+        efficiencies = [
+            1.0 - float(errors[name] / self._record.validation_variances[name])
+            for name in ("latent_heat", "net_ecosystem_exchange")
+        ]
+        return loss, efficiencies[0], efficiencies[1]
+
+    def trained_model(self) -> CanVeg:
+        """Return the model with the best parameters so far."""
+        return _model(self.recipe, self.recipe.options.layers, self._parameters(self.best))
+
+    def _parameters(self, free: Free) -> Parameters:
+        return self.transforms.parameters(free, self.start)
+
+    def _compiled(self, iteration: int) -> tuple[Any, Any]:
+        """Return the update and the validation of an iteration: with as many layers as it has."""
+        coarse = self.recipe.training.coarse
+        layers = self.recipe.options.layers
+        if coarse is not None and iteration < coarse.iterations:
+            layers = coarse.layers
+        if layers not in self._programs:
+            self._programs[layers] = self._programs_of(_model(self.recipe, layers, self.start))
+        return self._programs[layers]
+
+    def _programs_of(self, model: CanVeg) -> tuple[Any, Any]:
+        """Return the pure functions of one update and of the validation, compiled."""
+        recipe, record = self.recipe, self._record
+        weights = jnp.asarray([recipe.loss.weights().get(name, 0.0) for name in record.names], model.dtype)
+        variances = jnp.asarray([record.variances[name] for name in record.names], model.dtype)
+        # a flux that does not count may have no variance
+        weights = jnp.where(weights > 0.0, weights / variances, 0.0)
+
+        def squares(free: Free, pieces: _Pieces) -> Array:
+            """Return mean squared errors by flux of the observed steps."""
+            fluxes, _ = model.simulate(pieces.forcing, parameters=self._parameters(free))
+            errors = []
+            for index, name in enumerate(record.names):
+                observed = pieces.observed[index]
+                known = jnp.isfinite(observed)
+                difference = jnp.where(known, getattr(fluxes, name) - jnp.where(known, observed, 0.0), 0.0)
+                errors.append(jnp.sum(difference**2) / jnp.maximum(jnp.sum(known), 1))
+            return jnp.stack(errors)
+
+        def loss(free: Free, pieces: _Pieces) -> Array:
+            away = jax.tree.map(jnp.subtract, free["parameters"], self._origin["parameters"])
+            distance = sum((jnp.sum(x * x) for x in away.values()), jnp.zeros((), model.dtype))
+            return jnp.sum(weights * squares(free, pieces)) + recipe.loss.pull * distance
+
+        def update(free: Free, state: Any, whole: _Pieces, starts: Array) -> tuple[Free, Any, Array]:
+            value, gradient = jax.value_and_grad(loss)(free, record.cut(whole, starts))
+            norm = optax.global_norm(gradient)
+            change, state = self.optimiser.update(gradient, state, free)
+            return optax.apply_updates(free, change), state, jnp.where(jnp.isfinite(norm), value, jnp.nan)
+
+        return jax.jit(update), jax.jit(squares)
+
+    def memory(self) -> Archive:
+        """Return parameters, optimiser and the best so far; the pieces follow from the seed and their number."""
+        archive = Archive()
+        for name, tree in (("free", self.free), ("optimiser", self.optimiser_state), ("best", self.best)):
+            archive.put(name, {f"{place:03d}": leaf for place, leaf in enumerate(jax.tree.leaves(tree))})
+        archive.put("score", {"best": np.array(self.best_score)})
+        return archive
+
+    def recall(self, memory: Archive) -> None:
+        """Put back what `memory` returned."""
+
+        def tree(name: str, like: Any) -> Any:
+            leaves = memory.group(name)
+            return jax.tree.unflatten(
+                jax.tree.structure(like), [jnp.asarray(leaves[key]) for key in sorted(leaves)]
+            )
+
+        self.free = tree("free", self.free)
+        self.optimiser_state = tree("optimiser", self.optimiser_state)
+        self.best = tree("best", self.best)
+        self.best_score = float(memory.group("score")["best"])
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run must keep; see `recipe.identity`."""
+        return identity(self.recipe)
+
+    def bundle(self) -> TrainedModel:
+        """Return the trained model that is shipped."""
+        recipe, data = self.recipe, self.data
+        kept = msgspec.to_builtins(recipe)
+        provenance = {
+            "site": data.forcing.site,
+            "data": "flux tower, observed steps only",
+            "period": [str(data.forcing.time[0]), str(data.forcing.time[-1])],
+            "recipe": {key: kept[key] for key in ("loss", "training", "bounds", "seed", "dtype")}
+            | {"blocks": kept["tower"]["blocks"], "gap": kept["tower"]["gap"]},
+            "trained": [*self.transforms.bounds, *self.transforms.networks],
+            "validation": self._best_scores(),
+        }
+        return self.trained_model().to_bundle(provenance, recipe.licence)
+
+    def _best_scores(self) -> dict[str, float]:
+        found = [scores for scores in self.validations if scores[1] == self.best_score]
+        if not found:
+            return {}
+        iteration, *scores = found[-1]
+        return {"iteration": iteration} | dict(
+            zip(self.score_names, (round(s, 4) for s in scores), strict=True)
+        )
+
+    def judged(self) -> list[Evaluation]:
+        """Evaluate the trained model, and the network without physics, over the steps of the test."""
+        data, recipe = self.data, self.recipe
+        models: dict[str, Any] = {f"CanVeg, {recipe.options.conductance}": self.trained_model()}
+        if recipe.baseline:
+            models["network without physics"] = train_pure_network(
+                data.forcing, data.fluxes, data.parts["train"], data.parts["validation"], seed=recipe.seed
+            )
+        return [
+            evaluate(model, data.test_forcing, data.test_fluxes, name=name, part=data.test)
+            for name, model in models.items()
+        ]
+
+    def card(self) -> str:
+        """What a reader of the bundle should know; the test is simulated for it, once, at the end."""
+        recipe, data = self.recipe, self.data
+        judged = self.judged()
+        write_evaluations(judged, self.folder / "test")
+        options, training = recipe.options, recipe.training
+        model = self.trained_model().parameters
+        rows = [
+            f"| {row.name} | {float(getattr(model, row.name)):.4g} | {float(getattr(self.start, row.name)):.4g} | "
+            f"{bounds.lower:g} to {bounds.upper:g} | {row.units} |"
+            for row in TABLE
+            if (bounds := self.transforms.bounds.get(row.name)) is not None
+        ]
+        blocks = ", ".join(f"{name} {days:g}" for name, days in recipe.tower.blocks.items())
+        split = (
+            f"Trained and validated on {data.forcing.time[0]} to {data.forcing.time[-1]} in blocks of days that take "
+            f"turns ({blocks}, gaps of {recipe.tower.gap:g})."
+        )
+        if data.test is None:
+            split += f" Tested on {data.test_forcing.time[0]} to {data.test_forcing.time[-1]}, later and never seen."
+        else:
+            split += (
+                " The test blocks lie between those of the training, in the same seasons: scores say how well gaps of "
+                "days are bridged, not how well another year would be foretold."
+            )
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in recipe.loss.weights().items())
+        return "\n".join(
+            [
+                f"# CanVeg, {data.forcing.site}: {options.conductance}, "
+                f"{options.layers} layer{'s' if options.layers > 1 else ''}, {options.mode} mode",
+                "",
+                f"{split} {training.iterations} updates of {training.pieces} pieces of {training.days:g} days; "
+                f"weights of the loss: {weights}. What ships is the best on the validation blocks: "
+                f"{', '.join(f'{name} {score:g}' for name, score in self._best_scores().items())}.",
+                "",
+                "## Test",
+                "",
+                markdown(judged),
+                "## Parameters",
+                "",
+                "A value at a bound says that the model lacks something.",
+                "",
+                "| parameter | trained | before | bounds | units |",
+                "| --- | --- | --- | --- | --- |",
+                *rows,
+                "",
+                "## Limits",
+                "",
+                "One site. Leaf area, soil moisture and soil temperature are inputs. Rain on leaves, snow and mowing "
+                "are not in the model. Observed fluxes do not close the energy balance, the model's do: where net "
+                "radiation is right, latent and sensible heat together exceed the observed.",
+                "",
+            ]
+        )
+
+    def plot(self, path: Path) -> None:
+        """Draw the losses and the validation scores."""
+        plot_training(path, self.losses, self.validations)
+
+
+class _Pieces(NamedTuple):
+    """Pieces of a record side by side: forcing ``[time, piece]``, observed fluxes ``[flux][time, piece]``.
+
+    Of a whole record, both ``[time]``.
+    """
+
+    forcing: Forcing
+    observed: list[Array]
+
+
+class _Record:
+    """The record as the loss sees it: pieces, the steps at which they may start, and the validation blocks."""
+
+    def __init__(self, recipe: Recipe, data: Data) -> None:
+        names = ("latent_heat", "net_ecosystem_exchange", *recipe.loss.weights())
+        self.names = tuple(dict.fromkeys(names))
+        per_day = DAY / data.forcing.step
+        self._before = round(recipe.training.warm_up * per_day)
+        self._counted = max(1, round(recipe.training.days * per_day))
+        train, held = (data.fluxes.where(data.parts[part]) for part in ("train", "validation"))
+        self.whole = _Pieces(
+            Forcing(*(jnp.asarray(values) for values in data.forcing.forcing)),
+            [jnp.asarray(getattr(train, name)) for name in self.names],
+        )
+        self.variances = {name: float(_variance(getattr(train, name))) for name in self.names}
+        self.validation_variances = {name: float(_variance(getattr(held, name))) for name in self.names}
+        for name in recipe.loss.weights():
+            if not (self.variances[name] > 0.0 and self.validation_variances[name] > 0.0):
+                raise ForcingError(
+                    f"{data.forcing.site}: {name} is in the loss, but is not observed in both training and validation"
+                )
+        seen: Mask = np.any([np.isfinite(getattr(train, name)) for name in recipe.loss.weights()], axis=0)
+        inside = _all_of_next(data.parts["train"], self._counted)
+        self.starts = np.flatnonzero(inside & (_sum_of_next(seen, self._counted) > 0))
+        if not self.starts.size:
+            raise ConfigurationError(
+                f"{data.forcing.site}: no block of the training holds {recipe.training.days:g} days with observations"
+            )
+        self.validation = self._blocks(data.parts["validation"], held)
+
+    def cut(self, whole: _Pieces, starts: Array) -> _Pieces:
+        """Return pieces whose counted days begin at ``starts``, ``[piece]``; ``whole`` is the record."""
+        steps = jnp.arange(-self._before, self._counted)[:, None] + starts[None, :]
+        # before the record began its first step is repeated
+        steps = jnp.maximum(steps, 0)
+        counted = (jnp.arange(-self._before, self._counted) >= 0)[:, None]
+        return _Pieces(
+            Forcing(*(values[steps] for values in whole.forcing)),
+            [jnp.where(counted, values[steps], jnp.nan) for values in whole.observed],
+        )
+
+    def _blocks(self, part: Mask, fluxes: TowerFluxes) -> _Pieces:
+        """Return the blocks of a part side by side."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], part, [False]]).astype(np.int8)))
+        first, last = edges[::2], edges[1::2]
+        steps = np.arange(-self._before, (last - first).max())[:, None] + first[None, :]
+        counted = (steps >= first) & (steps < last)
+        steps = np.clip(steps, 0, part.size - 1)
+        return _Pieces(
+            Forcing(*(values[steps] for values in self.whole.forcing)),
+            [jnp.asarray(np.where(counted, getattr(fluxes, name)[steps], np.nan)) for name in self.names],
+        )
+
+
+def _variance(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.var()) if known.size else math.nan
+
+
+def _sum_of_next(values: Mask, count: int) -> NDArray[np.int64]:
+    """Return at each step the sum over it and those that follow, ``count`` in all (fewer at the end)."""
+    total = np.concatenate([[0], np.cumsum(values)])
+    return np.asarray(
+        total[np.minimum(np.arange(values.size) + count, values.size)] - total[:-1], dtype=np.int64
+    )
+
+
+def _all_of_next(values: Mask, count: int) -> Mask:
+    return np.asarray(_sum_of_next(values, count) == count)
+
+
+def _start(recipe: Recipe, data: Data) -> Parameters:
+    """Return the parameters that training starts from."""
+    given = recipe.parameters
+    if recipe.start is None:
+        parameters = default_parameters(given, seed=recipe.seed)
+    else:
+        parameters = load_model(recipe.start).parameters
+        chosen = default_parameters(given)
+        names = {row.published_name: row.name for row in TABLE} | {row.name: row.name for row in TABLE}
+        parameters = parameters._replace(**{names[key]: getattr(chosen, names[key]) for key in given})
+    forcing, train = data.forcing.forcing, data.parts["train"]
+    moisture, temperature = forcing.soil_moisture[train], forcing.air_temperature[train]
+    respired = data.fluxes.soil_respiration[train]
+    range_ = (np.nanmin(respired), np.nanmax(respired)) if np.isfinite(respired).any() else (0.0, 10.0)
+    scaling = Scaling(
+        moisture.mean(),
+        moisture.std(),
+        moisture.min(),
+        moisture.max(),
+        temperature.min(),
+        temperature.max(),
+        *range_,
+    )
+    if recipe.start is not None:  # its networks know their inputs in its own scaling
+        return parameters
+    kind = parameters.clumping.dtype
+    return parameters._replace(scaling=Scaling(*(jnp.asarray(value, kind) for value in scaling)))
+
+
+def _model(recipe: Recipe, layers: int, parameters: Parameters) -> CanVeg:
+    """Return the recipe's model with some number of layers."""
+    options: Options = msgspec.structs.replace(recipe.options, layers=layers)
+    above = options.atmosphere_layers
+    if recipe.dispersion is not None:
+        matrix = read_dispersion_matrix(recipe.dispersion, layers, above)
+    else:
+        # the published matrices end where layers of the canopy's thickness end
+        ratio = (
+            (layers + above) / layers
+            if options.mode == "reference"
+            else recipe.site.measurement_height / recipe.site.canopy_height
+        )
+        matrix = dispersion_matrix(layers, above, measurement_height_ratio=ratio)
+    return CanVeg(options, recipe.site.site(), parameters, matrix)
+
+
+def _optimiser(training: Training) -> optax.GradientTransformation:
+    """Adam with cosine schedule; networks learn at a rate of their own."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=training.learning_rate / max(training.rise, 1),
+        peak_value=training.learning_rate,
+        warmup_steps=training.rise,
+        decay_steps=training.iterations,
+        end_value=training.learning_rate * training.final_fraction,
+    )
+
+    def are_networks(tree: Free) -> dict[str, bool]:
+        return {group: group == "networks" for group in tree}
+
+    return optax.chain(
+        optax.clip_by_global_norm(training.clip),
+        optax.scale_by_adam(),
+        optax.masked(
+            optax.chain(optax.add_decayed_weights(training.weight_decay), optax.scale(training.network_rate)),
+            are_networks,
+        ),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def train_from_recipe(
+    recipe: Recipe | str | Path,
+    *,
+    output: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path | None:
+    """Train a canopy as a recipe says.
+
+    Parameters
+    ----------
+    recipe
+        A recipe, or a file of one: YAML, or a JSON configuration of JAX-CanVeg.
+    output
+        The run's folder, instead of the recipe's.
+    resume
+        Continue from the folder's checkpoint.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Path
+        The bundle's folder; None if the run was interrupted, after a checkpoint.
+
+    Raises
+    ------
+    ConfigurationError, ForcingError
+        If the recipe or the data are not as needed, or the folder holds a run and ``resume`` is off.
+    StateError
+        If there is nothing to resume, or it belongs to another recipe.
+    TrainingError
+        If batch after batch gives no finite loss or gradient.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if output is not None:
+        loaded = msgspec.structs.replace(loaded, output=str(output))
+    with jax_precision(loaded.dtype):
+        trainer = Trainer(loaded)
+        if not trainer.run(resume=resume, progress=progress):
+            return None
+    return trainer.folder / BUNDLE
