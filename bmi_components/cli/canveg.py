@@ -87,14 +87,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         task.add_argument(
             "--config",
             type=Path,
-            metavar="JSON",
-            help="JSON configuration of JAX-CanVeg that names the files; absent: the one beside a published model",
+            metavar="FILE",
+            help="what names the files: a recipe, whose test is judged, or a JSON configuration of JAX-CanVeg; absent: "
+            "the configuration beside a published model",
         )
         task.add_argument(
             "--part",
             choices=("test", "training"),
             default="test",
-            help="which files of the configuration (test)",
+            help="of the configuration (test)",
         )
         task.add_argument(
             "--data",
@@ -213,7 +214,7 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
 def _tower(
     arguments: argparse.Namespace, model: Path, *, observed: bool
 ) -> tuple[TowerForcing, TowerFluxes | None]:
-    """Read the files that the options name, or those of the configuration."""
+    """Read the files that the options name, or those of the configuration; what is not judged is a gap."""
     from bmi_components.canveg.tower import read_fluxes, read_forcing
     from bmi_components.canveg.tower_files import cut, find_configuration, published_files
 
@@ -224,12 +225,26 @@ def _tower(
         if configuration is None:
             options = " and ".join(f"--{name}" for name in wanted)
             raise ConfigurationError(f"which tower? Give {options}, or --config")
+        if configuration.suffix != ".json":
+            tower, fluxes = _tower_of_recipe(configuration, arguments.part)
+            return cut(tower, arguments.period), fluxes
         named = published_files(configuration, arguments.part, arguments.data)
         files = {name: files[name] or path for name, path in zip(wanted, named, strict=False)}
     tower = cut(read_forcing(files["forcing"]), arguments.period)
     if not observed:
         return tower, None
     return tower, read_fluxes(files["fluxes"], interpolate_gaps=arguments.as_published)
+
+
+def _tower_of_recipe(recipe: Path, part: str) -> tuple[TowerForcing, TowerFluxes]:
+    """Read the record of a recipe's test, or of its training, with only that part's observations."""
+    from bmi_components.canveg.recipe import load_recipe
+    from bmi_components.canveg.training import read_data
+
+    data = read_data(load_recipe(recipe))
+    if part == "training":
+        return data.forcing, data.fluxes.where(data.parts["train"])
+    return data.test_forcing, data.test_fluxes if data.test is None else data.test_fluxes.where(data.test)
 
 
 def _in_mode(model: CanVeg, mode: str | None) -> CanVeg:

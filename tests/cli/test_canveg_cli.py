@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from canopy_stand_in import SITE, StandIn
 from small_tower import make_fluxes, make_forcing
 
-from bmi_components.canveg import plots
+from bmi_components.canveg import model, plots, training
 from bmi_components.canveg.bundle import pack, unpack
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.options import Options
@@ -55,7 +53,7 @@ class Tractable(StandIn):
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bmi_components.canveg.model", SimpleNamespace(CanVeg=Tractable))
+    monkeypatch.setattr(model, "CanVeg", Tractable)
 
 
 @pytest.fixture
@@ -68,8 +66,8 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     options = Options(layers=1, atmosphere_layers=1)
-    model = pack(options, SITE, default_parameters(), np.ones((2, 1)), {"site": "US-Xxx"}, "CC0")
-    model.save(tmp_path / "small", card="A small canopy.")
+    packed = pack(options, SITE, default_parameters(), np.ones((2, 1)), {"site": "US-Xxx"}, "CC0")
+    packed.save(tmp_path / "small", card="A small canopy.")
     return tmp_path / "small"
 
 
@@ -159,6 +157,50 @@ def test_a_published_configuration_names_the_tower(
     options = ["--data", str(tmp_path), "--quiet", "--out", str(tmp_path / "published")]
     assert main(["canveg", "evaluate", str(folder), *options]) == 0
     assert "| Hybrid-1L-0.5 | NEE | " in (tmp_path / "published" / "scores.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_recipe_names_the_tower_and_what_is_judged(
+    bundle: Path, tower: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe = {
+        "output": "run",
+        "tower": {
+            "forcing": tower[0].name,
+            "fluxes": tower[1].name,
+            "blocks": {"train": 1.0, "validation": 0.5, "test": 0.5},
+            "gap": 0.0,
+        },
+        "site": SITE._asdict(),
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    rest = ["--config", str(tmp_path / "recipe.yaml"), "--quiet", "--out", str(tmp_path / "out")]
+
+    def steps(*options: str) -> int:
+        assert main(["canveg", "evaluate", str(bundle), *rest, *options]) == 0
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+        return int(summary["models"]["small"]["scores"]["latent_heat"]["all"]["steps"])
+
+    assert 0 < steps() <= 48
+    assert steps("--part", "training") > steps()
+    assert steps("--period", "2020-07-01..2020-07-02") < steps()
+
+
+def test_training_is_handed_to_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def train(recipe: Path, **options: Any) -> Path | None:
+        asked.update(options, recipe=recipe)
+        return None if options["resume"] else tmp_path / "bundle"
+
+    monkeypatch.setattr(training, "train_from_recipe", train)
+    assert main(["canveg", "train", "recipe.yaml", "--output", "run", "--quiet"]) == 0
+    assert asked == {"recipe": Path("recipe.yaml"), "output": Path("run"), "resume": False, "progress": False}
+    assert f"trained model: {tmp_path / 'bundle'}" in capsys.readouterr().out
+    assert main(["canveg", "train", "recipe.yaml", "--resume"]) == 130
+    assert "--resume goes on from there" in capsys.readouterr().err
 
 
 def test_sensitivity_is_written(
