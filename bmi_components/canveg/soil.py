@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -54,9 +53,11 @@ class Column(NamedTuple):
     free_amplitudes: NDArray[np.float64]
 
 
-@cache
 def make_column(layers: int) -> Column:
-    """Return the column of ``layers`` layers."""
+    """Return the column of ``layers`` layers.
+
+    New arrays each time: JAX 0.10 remembers for an array the precision that it had in the first program that held it.
+    """
     thickness = 2.0 ** np.arange(1, layers + 1)
     thickness /= thickness.sum()
     depth = np.concatenate([[0.0], np.cumsum(thickness)])
