@@ -138,71 +138,55 @@ def derivatives(
     ConfigurationError
         If an output or a parameter is not known.
     """
-    names = (
-        _known(outputs, Fluxes._fields, "flux"),
-        _known(
-            parameters if parameters is not None else [row.name for row in TABLE],
-            [row.name for row in TABLE],
-            "parameter",
-        ),
-    )
-    outputs, chosen = names
+    all_names = [row.name for row in TABLE]
+    outputs = _known(outputs, Fluxes._fields, "flux")
+    chosen = _known(all_names if parameters is None else parameters, all_names, "parameter")
     kind = _floating(model)
     values = {name: jnp.asarray(getattr(model.parameters, name), kind) for name in chosen}
 
     def run(values: dict[str, Any], air: Forcing, state: State) -> tuple[Any, State]:
-        column = Forcing(*(one[:, None] for one in air))
-        fluxes, last = model.simulate(column, state, model.parameters._replace(**values))
+        fluxes, last = model.simulate(air, state, model.parameters._replace(**values))
         return jnp.stack([jnp.sum(getattr(fluxes, name)) for name in outputs]), last
 
     @jax.jit
-    def forwards(air: Forcing, state: State) -> tuple[Any, State]:
-        return run(values, air, state)
-
-    @jax.jit
-    def backwards(air: Forcing, state: State, later: State) -> tuple[dict[str, Any], Forcing, State]:
+    def backwards(
+        air: Forcing, state: State, weights: Any, later: State
+    ) -> tuple[dict[str, Any], Forcing, State]:
         _, pull = jax.vjp(run, values, air, state)
-        found: tuple[dict[str, Any], Forcing, State] = jax.vmap(pull)(
-            (jnp.eye(len(outputs), dtype=kind), later)
-        )
+        found: tuple[dict[str, Any], Forcing, State] = pull((weights, later))
         return found
 
     parts = [
-        Forcing(*(jnp.asarray(one, kind) for one in forcing.select(slice(start, start + CHUNK)).forcing))
+        Forcing(*(jnp.asarray(one[start : start + CHUNK, None], kind) for one in forcing.forcing))
         for start in range(0, len(forcing), CHUNK)
     ]
     states = [model.initial_state(1)]
     total = np.zeros(len(outputs))
-    shift = {name: np.zeros(len(outputs)) for name in FORCINGS}
-    stretch = {name: np.zeros(len(outputs)) for name in FORCINGS}
-    slope = {name: np.zeros(len(outputs)) for name in chosen}
-    with tqdm(
-        total=2 * len(parts), desc=f"{forcing.site}, derivatives", unit="part", disable=not progress
-    ) as bar:
+    slope = np.zeros((len(outputs), len(chosen)))
+    shift, stretch = np.zeros((2, len(outputs), len(FORCINGS)))
+    runs = (1 + len(outputs)) * len(parts)
+    with tqdm(total=runs, desc=f"{forcing.site}, derivatives", unit="run", disable=not progress) as bar:
         for part in parts:
-            sums, last = forwards(part, states[-1])
+            sums, last = run(values, part, states[-1])
             total += np.asarray(sums, np.float64)
             states.append(last)
             bar.update()
-        later = jax.tree.map(lambda leaf: jnp.zeros((len(outputs), *leaf.shape), leaf.dtype), states[-1])
-        for part, state in zip(reversed(parts), reversed(states[:-1]), strict=True):
-            by_parameter, by_forcing, later = backwards(part, state, later)
-            for name in chosen:
-                slope[name] += (
-                    np.asarray(by_parameter[name], np.float64).reshape(len(outputs), -1).sum(axis=1)
-                )
-            for name, (_, zero) in FORCINGS.items():
-                gradient = np.asarray(getattr(by_forcing, name), np.float64)
-                absolute = np.nan_to_num(np.asarray(getattr(part, name), np.float64)) + zero
-                shift[name] += gradient.sum(axis=1)
-                stretch[name] += gradient @ absolute
-            bar.update()
+        # flux by flux: all at once would take as long, and longer to compile
+        for i, weights in enumerate(np.eye(len(outputs))):
+            later = jax.tree.map(jnp.zeros_like, states[-1])
+            for part, state in zip(reversed(parts), reversed(states[:-1]), strict=True):
+                by_parameter, by_forcing, later = backwards(part, state, jnp.asarray(weights, kind), later)
+                slope[i] += [np.asarray(by_parameter[name], np.float64).sum() for name in chosen]
+                for j, (name, (_, zero)) in enumerate(FORCINGS.items()):
+                    gradient = np.asarray(getattr(by_forcing, name), np.float64)
+                    absolute = np.nan_to_num(np.asarray(getattr(part, name), np.float64)) + zero
+                    shift[i, j] += gradient.sum()
+                    stretch[i, j] += (gradient * absolute).sum()
+                bar.update()
     mean = total / len(forcing)
     value = np.array([float(np.mean(np.asarray(values[name], np.float64))) for name in chosen])
-    derivative = np.stack([*slope.values(), *shift.values()], axis=1) / len(forcing)
-    relative = np.stack(
-        [*(slope[name] * one for name, one in zip(chosen, value, strict=True)), *stretch.values()], axis=1
-    )
+    derivative = np.concatenate((slope, shift), axis=1) / len(forcing)
+    relative = np.concatenate((slope * value, stretch), axis=1)
     averages = [float(np.mean(getattr(forcing.forcing, name))) for name in FORCINGS]
     units = {row.name: row.units for row in TABLE}
     with np.errstate(divide="ignore", invalid="ignore"):
