@@ -14,9 +14,12 @@ from small_tower import make_fluxes, make_forcing
 
 from bmi_components.canveg import evaluation
 from bmi_components.canveg.evaluation import evaluate, markdown, score, simulate_tower, write_evaluations
+from bmi_components.canveg.model import CanVeg
 from bmi_components.canveg.targets import CONDITIONS, TARGETS, conditions
 from bmi_components.canveg.tower import read_fluxes, read_forcing, split_blocks
+from bmi_components.canveg.tower_files import open_bundle
 from bmi_components.errors import ForcingError
+from bmi_components.jax_precision import jax_precision
 
 
 def test_scores_are_those_of_the_observed_steps() -> None:
@@ -145,3 +148,26 @@ def test_a_year_of_a_real_tower_is_judged(shared_data: Path) -> None:
     assert judged.scores["net_radiation"]["all"].nse > 0.8
     assert judged.observed_closure is not None
     assert 0.6 < judged.observed_closure.ratio < 1.2
+
+
+def test_a_published_model_gets_the_scores_of_its_golden_run(shared_data: Path) -> None:
+    name, steps = "Hybrid-1L-0.5", 96
+    tower = shared_data / "fluxtower" / "US-Bi1"
+    forcing = read_forcing(tower / "US-Bi1-forcings-test.csv.gz").select(slice(0, steps))
+    observed = read_fluxes(tower / "US-Bi1-fluxes-test.csv.gz", interpolate_gaps=True)
+    with jax_precision("float64"):
+        bundle = open_bundle(shared_data / "checkpoints" / "jax_canveg" / "US-Bi1" / name)
+        judged = evaluate(CanVeg.from_bundle(bundle), forcing, observed, name=name)
+    golden = np.load(shared_data / "golden" / "canveg" / f"US-Bi1_{name}_f64.npz")
+    theirs = np.load(shared_data / "golden" / "canveg" / "US-Bi1_forcing_obs.npz")
+    for flux, simulated, measured in (
+        ("latent_heat", "LE", "LE"),
+        ("sensible_heat", "H", "H"),
+        ("net_radiation", "rnet", "rnet"),
+        ("soil_heat", "gsoil", "gsoil"),
+        ("net_ecosystem_exchange", "NEE", "Fco2"),
+    ):
+        error = golden[f"can.{simulated}"][:steps] - theirs[f"obs.{measured}"][:steps]
+        scores = judged.scores[flux]["all"]
+        assert scores.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-7), flux
+        assert scores.bias == pytest.approx(error.mean(), rel=1e-6, abs=1e-8), flux
