@@ -8,6 +8,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,10 @@ class Backend(abc.ABC):
     maximum: Callable[..., Any]
     concatenate: Callable[..., Any]
 
+    def precise(self) -> AbstractContextManager[Any]:
+        """Return a context in which arithmetic on vectors keeps their precision."""
+        return nullcontext()
+
     @abc.abstractmethod
     def copy(self, vector: Any) -> Any:
         """Return a copy that shares nothing with ``vector``."""
@@ -263,26 +268,20 @@ class JaxBackend(Backend):
         kind, _, index = device.partition(":")
         self._device = jax.devices(kind)[int(index or 0)]
         self._dtype = np.dtype(dtype)
-        self._precise = functools.partial(jax_precision, dtype)
-        self.minimum, self.maximum, self.concatenate = (
-            self._precisely(function) for function in (jnp.minimum, jnp.maximum, jnp.concatenate)
-        )
+        self._name = dtype
+        self.minimum = jnp.minimum
+        self.maximum = jnp.maximum
+        self.concatenate = jnp.concatenate
 
-    def _precisely(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of JAX's that keeps double precision."""
-
-        def apply(*arguments: Any) -> Any:
-            with self._precise():
-                return function(*arguments)
-
-        return apply
+    def precise(self) -> AbstractContextManager[Any]:
+        return jax_precision(self._name)
 
     def copy(self, vector: Any) -> Any:
         return vector  # JAX arrays are immutable
 
     def upload(self, host: NDArray[Any]) -> Any:
         # A private copy: on the CPU JAX may use the very memory it is given.
-        with self._precise():
+        with self.precise():
             return self._jax.device_put(np.array(host, dtype=self._dtype), self._device)
 
     def download(self, vector: Any, host: NDArray[np.float64]) -> None:
@@ -295,15 +294,15 @@ class JaxBackend(Backend):
             if not hasattr(tensor, "__dlpack__"):
                 tensor = numbers(tensor, "set_tensor")
             # A copy: the caller may go on to write into its own tensor.
-            with self._precise():
+            with self.precise():
                 tensor = self._numpy.array(self._numpy.from_dlpack(tensor), copy=True)
         if tensor.dtype.kind not in "fiuV":
             raise ValueShapeError(f"set_tensor takes real numbers, not {tensor.dtype}")
-        with self._precise():
+        with self.precise():
             return self._jax.device_put(tensor.astype(self._dtype).reshape(-1), self._device)
 
     def replace(self, vector: Any, part: slice, values: Any) -> Any:
-        with self._precise():
+        with self.precise():
             return vector.at[part].set(values)
 
 

@@ -117,15 +117,23 @@ class Run:
             if self.backend.on_host:
                 self._amounts.whole_step(seconds)
             else:
-                self._amounts.begin()
-                self._amounts.hold(self._device_outputs, seconds)
-                self._amounts.finish(seconds)
+                with self.backend.precise():
+                    self._amounts.begin()
+                    self._amounts.hold(self._device_outputs, seconds)
+                    self._amounts.finish(seconds)
         clock.advance_step()
         if self.balance is not None:
             self.balance.refresh()
 
     def update_until(self, time: float) -> None:
         """Advance to exactly ``time``, s: whole steps, and at either end a part of one."""
+        if self.backend.on_host:
+            self._until(time)
+        else:
+            with self.backend.precise():
+                self._until(time)
+
+    def _until(self, time: float) -> None:
         clock, stepper, accumulator, amounts = self.clock, self.stepper, self._accumulator, self._amounts
         target = clock.check(time)
         if target == clock.current:
@@ -265,7 +273,8 @@ class Run:
         if len(tensor) != size:
             raise ValueShapeError(f"{name!r} takes {size} values, not {len(tensor)}")
         low, high = self.layout.bounds[name]
-        smallest, largest = self.backend.smallest_and_largest(tensor)
+        with self.backend.precise():
+            smallest, largest = self.backend.smallest_and_largest(tensor)
         if not (smallest >= low and largest <= high):
             self._refuse_impossible(name, self._to_host(tensor))
         self._device_inputs[name] = tensor
