@@ -54,9 +54,7 @@ def test_the_component_gives_what_the_model_gives(tmp_path: Path) -> None:
         for step, row in enumerate(by_symbol):
             forcing = Forcing(
                 day_of_year=np.array([182.0]),
-                hour=np.array(
-                    [0.5 + 0.5 * step]
-                ),  # 08:00 UTC is midnight in California; the end of the step counts
+                hour=np.array([8.5 + 0.5 * step]),  # of the step's end; 16:00 UTC is 8 o'clock in California
                 air_temperature=row["temperature"] - 273.15,
                 shortwave=row["shortwave"],
                 vapour_pressure=row["vapour_pressure"],
