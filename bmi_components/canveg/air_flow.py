@@ -10,7 +10,7 @@ import numpy as np
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.weather import GRAVITY
 
-__all__ = ["LeafResistances", "gas_expansion", "leaf_resistances", "wind_profile"]
+__all__ = ["LeafResistances", "gas_expansion", "leaf_resistances", "leaf_resistances_published", "wind_profile"]
 
 Array = Any
 
@@ -52,10 +52,10 @@ def gas_expansion(pressure: Array, log_air_temperature: Array) -> Array:
     return (101.3 / pressure) * jnp.exp(1.81 * (log_air_temperature - np.log(273.16 / 273.15)))
 
 
-def leaf_resistances(
+def leaf_resistances_published(
     wind: Array, leaf_temperature: Array, air_temperature: Array, expansion: Array, parameters: Parameters
 ) -> LeafResistances:
-    """Return the resistances of forced or free convection, whichever holds (Schuepp 1993).
+    """Return the resistances of forced or free convection, whichever holds (Schuepp 1993), as published.
 
     Parameters
     ----------
@@ -87,13 +87,38 @@ def leaf_resistances(
     )
     coefficient = jnp.where(free, convection, forced) * expansion * 1e-6 / length
 
+    return _resistances(coefficient, parameters)
+
+
+def leaf_resistances(
+    wind: Array, leaf_temperature: Array, air_temperature: Array, expansion: Array, parameters: Parameters
+) -> LeafResistances:
+    """Return the resistances of forced and free convection together: the fourth powers of their transfer add.
+
+    Parameters are those of `leaf_resistances_published`. Warm leaves and cold ones make the air move alike; turbulence
+    takes over where it transfers more, without the published jumps.
+    """
+    length = parameters.leaf_length
+    viscosity = parameters.kinematic_viscosity * 1e-6
+    reynolds = length * wind / (viscosity * expansion)
+    difference = leaf_temperature - air_temperature
+    grashof = GRAVITY * length**3 / viscosity**2 * jnp.sqrt(difference * difference + 1e-4) / air_temperature
+    laminar = 0.66 * 0.66 * reynolds
+    # equal to the laminar transfer at a Reynolds number of 14,000
+    turbulent = laminar * (reynolds / 14000.0) ** 0.6
+    forced = parameters.boundary_layer_enhancement**2 * jnp.where(reynolds > 14000.0, turbulent, laminar)
+    coefficient = jnp.sqrt(jnp.sqrt(forced * forced + 0.0625 * grashof)) * expansion * 1e-6 / length
+    return _resistances(coefficient, parameters)
+
+
+def _resistances(coefficient: Array, parameters: Parameters) -> LeafResistances:
+    """Return the resistances of a transfer coefficient, each gas with its diffusivity."""
+
     def resistance(diffusivity: Array) -> Array:
         schmidt = (parameters.kinematic_viscosity / diffusivity) ** 0.33
         return 1.0 / (diffusivity * schmidt * coefficient)
 
-    heat, vapour, co2 = (
-        resistance(parameters.heat_diffusivity),
-        resistance(parameters.vapour_diffusivity),
-        resistance(parameters.co2_diffusivity),
+    p = parameters
+    return LeafResistances(
+        resistance(p.heat_diffusivity), resistance(p.vapour_diffusivity), resistance(p.co2_diffusivity)
     )
-    return LeafResistances(heat, vapour, co2)

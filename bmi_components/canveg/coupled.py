@@ -1,5 +1,667 @@
-"""The coupled solution, converged."""
+"""The coupled solution, converged: leaves, the air between them, radiation and the soil all in balance.
+
+One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method towards
+their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other strongly
+where wind is weak, so the air's step counts in how the leaves of an average layer will answer (a quasi-Newton step in the
+dispersion matrix's own modes). What is left is mixed after Anderson. At the fixed point every balance closes.
+"""
+
 from __future__ import annotations
-from typing import Any
-def solve_coupled(*args: Any) -> Any:
-    raise NotImplementedError
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bmi_components.canveg.air import buoyancy_factor, stability
+from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances
+from bmi_components.canveg.fixed_point import fixed_point
+from bmi_components.canveg.fluxes import Fluxes, Profiles
+from bmi_components.canveg.leaf_energy import LeafAirState, balance, vapour_resistance
+from bmi_components.canveg.longwave import exchange
+from bmi_components.canveg.options import Options, Site
+from bmi_components.canveg.parameters import Parameters
+from bmi_components.canveg.photosynthesis import LeafAir, assimilate, biochemistry
+from bmi_components.canveg.soil import make_column
+from bmi_components.canveg.soil_respiration import (
+    respiration_of_alfalfa,
+    respiration_of_network,
+    respiration_q10,
+)
+from bmi_components.canveg.stomata import conductance_slope
+from bmi_components.canveg.surroundings import Surroundings, of_leaves
+from bmi_components.canveg.thermodynamics import (
+    latent_heat_of_vaporisation,
+    log_temperature,
+    saturation_slope,
+    saturation_vapour_pressure,
+)
+from bmi_components.canveg.weather import (
+    AIR_HEAT_CAPACITY,
+    AIR_MOLAR_MASS,
+    GRAVITY,
+    STEFAN_BOLTZMANN,
+    VON_KARMAN,
+)
+
+__all__ = ["MOST_ITERATIONS", "TOLERANCE", "solve_coupled"]
+
+Array = Any
+
+TOLERANCE = 1e-5
+"""Largest change in an iteration of a solution that counts as converged: K, 100 Pa, 10 umol mol-1."""
+
+MOST_ITERATIONS = 60
+
+PASCAL, MICROMOLE, SLANT = 100.0, 10.0, 0.05
+"""What counts as much as 1 K: of vapour pressure (Pa), of CO2 (umol mol-1) and of stability."""
+
+ROUGHNESS = 0.02
+"""Height over the soil at which wind is still, m."""
+
+
+class _Unknowns(NamedTuple):
+    """What is solved for, as departures from the weather: K, Pa, umol mol-1.
+
+    Attributes
+    ----------
+    air, vapour, co2
+        Of the air in each layer, ``[..., layer]``.
+    leaf, inside
+        Temperature of sunlit and shaded leaves, and CO2 inside them, ``[..., 2, layer]``.
+    surface
+        Temperature of the soil's surface.
+    stability
+        Measurement height over the Obukhov length.
+    """
+
+    air: Array
+    vapour: Array
+    co2: Array
+    leaf: Array
+    inside: Array
+    surface: Array
+    stability: Array
+
+
+class _Found(NamedTuple):
+    """What the balances are at a guess: leaves ``[..., 2, layer]``, sources ``[..., layer]``, the rest ``[...]``."""
+
+    assimilation: Array
+    dark: Array
+    conductance: Array
+    latent: Array
+    sensible: Array
+    net: Array
+    temperature: Array
+    soil_latent: Array
+    soil_sensible: Array
+    soil_net: Array
+    soil_heat: Array
+    surface: Array
+    nodes: Array
+    respiration: Array
+    longwave_down: Array
+    longwave_up: Array
+    heat_source: Array
+    vapour_source: Array
+    co2_source: Array
+    stability: Array
+
+
+def _pack(u: _Unknowns) -> Array:
+    """Join unknowns into one vector, scaled so that all count alike."""
+    flat = (*u.leaf.shape[:-2], -1)
+    return jnp.concatenate(
+        [
+            u.air,
+            u.vapour / PASCAL,
+            u.co2 / MICROMOLE,
+            u.leaf.reshape(flat),
+            u.inside.reshape(flat) / MICROMOLE,
+            u.surface[..., None],
+            u.stability[..., None] / SLANT,
+        ],
+        axis=-1,
+    )
+
+
+def _unpack(x: Array, layers: int) -> _Unknowns:
+    """Undo `_pack`."""
+    classes = (*x.shape[:-1], 2, layers)
+    n = layers
+    return _Unknowns(
+        x[..., :n],
+        x[..., n : 2 * n] * PASCAL,
+        x[..., 2 * n : 3 * n] * MICROMOLE,
+        x[..., 3 * n : 5 * n].reshape(classes),
+        x[..., 5 * n : 7 * n].reshape(classes) * MICROMOLE,
+        x[..., 7 * n],
+        x[..., 7 * n + 1] * SLANT,
+    )
+
+
+class _Column:
+    """The soil over one step: its surface after the step is a linear function of the heat that goes in."""
+
+    def __init__(self, options: Options, site: Site, around: Surroundings) -> None:
+        self.column = make_column(options.soil_layers)
+        depth = jnp.asarray(site.soil_depth)
+        heat = around.soil
+        rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[..., None] * self.column.free_rates
+        self.fading = jnp.exp(-rates * options.time_step)
+        entry = self.column.free_amplitudes[:, 0] * 2.0 / self.column.capacity[0]
+        self.entry = (1.0 - self.fading) / rates * entry / (heat.capacity * depth)[..., None]
+        self.resistance = self.entry @ self.column.free_modes[0]
+        self.bottom = around.weather.soil_temperature
+
+    def amplitudes(self, nodes: Array, started: Array) -> Array:
+        """Return the modes' amplitudes at the start, of the nodes' temperatures (none before the first step)."""
+        return started[..., None] * ((nodes - self.bottom[0][..., None]) @ self.column.free_amplitudes.T)
+
+    def nodes(self, amplitudes: Array) -> Array:
+        """Return the temperatures of the nodes, K."""
+        return self.bottom[..., None] + amplitudes @ self.column.free_modes.T
+
+    def advance(self, first: Array, still: Array, slope: Array, surface: Array) -> tuple[Array, Array, Array]:
+        """Solve the surface and the soil of all steps in turn.
+
+        Parameters
+        ----------
+        first
+            Amplitudes before the first step, ``[site, mode]``.
+        still, slope
+            Heat that enters at the surface temperature ``surface``, and how much less per K, ``[time, site]``.
+        surface
+            The guess, K.
+
+        Returns
+        -------
+        heat, temperature
+            W m-2 and K, ``[time, site]``.
+        amplitudes
+            After each step, ``[time, site, mode]``.
+        """
+        modes, ones = self.column.free_modes[0], self.column.free_amplitudes.sum(axis=1)
+
+        def step(before: Array, row: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+            fading, entry, resistance, bottom, fall, still, slope, surface = row
+            # amplitudes are departures from the bottom, which may have changed
+            relaxed = fading * (before - fall[..., None] * ones)
+            base = bottom + relaxed @ modes
+            heat = (still + slope * (surface - base)) / (1.0 + slope * resistance)
+            after = relaxed + entry * heat[..., None]
+            return after, (heat, base + resistance * heat, after)
+
+        falls = jnp.concatenate([jnp.zeros_like(self.bottom[:1]), self.bottom[1:] - self.bottom[:-1]])
+        rows = (self.fading, self.entry, self.resistance, self.bottom, falls, still, slope, surface)
+        if still.shape[0] == 1:
+            _, found = step(first, jax.tree.map(lambda x: x[0], rows))
+            return jax.tree.map(lambda x: x[None], found)
+        return jax.lax.scan(step, first, rows)[1]
+
+
+def solve_coupled(
+    options: Options,
+    site: Site,
+    parameters: Parameters,
+    dispersion: Array,
+    around: Surroundings,
+    earlier: Array,
+    started: Array,
+) -> tuple[Fluxes, Array]:
+    """Return the fluxes of all steps, solved side by side.
+
+    Parameters
+    ----------
+    options, site, parameters
+        Of the model.
+    dispersion
+        ``[layers + atmosphere layers, layers]``, s m-1.
+    around
+        Of each step, ``[time, site]``.
+    earlier
+        Temperatures of the soil's nodes before the first step, the surface first, K, ``[site, node]``.
+    started
+        Whether there was a step before, ``[site]``; without one the soil is as warm as its bottom.
+
+    Returns
+    -------
+    fluxes
+        ``[time, site]``.
+    nodes
+        Temperatures of the soil after each step, ``[time, site, node]``.
+    """
+    matrix = dispersion - dispersion[-1]
+    within = matrix[: options.layers]
+    canopy = _Canopy(options, site, parameters, within, around, earlier, started)
+    # where the step begins matters for the count of iterations only
+    start = canopy.first_guess()
+    x = fixed_point(canopy.improve, start, TOLERANCE, MOST_ITERATIONS)
+    found, improved = canopy.balances(x)
+    residual = jnp.max(jnp.abs(improved - x), axis=-1)
+    return _fluxes(options, matrix, canopy, found, residual), found.nodes
+
+
+class _Canopy:
+    """The map whose fixed point is the solution, with all that does not change while it is sought."""
+
+    def __init__(
+        self,
+        options: Options,
+        site: Site,
+        parameters: Parameters,
+        within: Array,
+        around: Surroundings,
+        earlier: Array,
+        started: Array,
+    ) -> None:
+        self.options, self.site, self.p, self.within, self.around = options, site, parameters, within, around
+        self.each = of_leaves(parameters, 2)
+        weather = around.weather
+        self.column = _Column(options, site, around)
+        self.first = self.column.amplitudes(earlier, started)
+        self.sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
+        self.area = self.sunlit * around.leaf_area[..., None, None]
+        self.kelvin = weather.air_temperature
+        self.vaporise = latent_heat_of_vaporisation(self.kelvin, frozen_quirk=False)
+        friction = weather.friction_velocity
+        # a source over these is a departure in the air
+        self.to_heat = 1.0 / (friction * weather.density * AIR_HEAT_CAPACITY)
+        self.to_vapour = 8314.0 * self.kelvin / (18.01 * self.vaporise * friction)
+        self.to_co2 = 1.0 / (friction * weather.molar_density)
+        symmetric = 0.5 * (within + within.T)
+        self.modal, self.modes = jnp.linalg.eigh(jax.lax.stop_gradient(symmetric))
+
+    def first_guess(self) -> Array:
+        """Return unknowns: everything as the weather, leaves' CO2 at 0.7 of the air's, the soil as it was."""
+        weather, layers = self.around.weather, self.options.layers
+        none = jnp.zeros((*self.kelvin.shape, layers), self.kelvin.dtype)
+        leaf = jnp.zeros((*self.kelvin.shape, 2, layers), self.kelvin.dtype)
+        inside = leaf - 0.3 * weather.co2[..., None, None]
+        still = jnp.zeros_like(self.kelvin)
+        return _pack(_Unknowns(none, none, none, leaf, inside, still, still))
+
+    def improve(self, x: Array) -> Array:
+        """Return better unknowns."""
+        return self.balances(x)[1]
+
+    def balances(self, x: Array) -> tuple[_Found, Array]:
+        """Return what the balances are at a guess, and a better guess."""
+        around, options, p, each = self.around, self.options, self.p, self.each
+        weather, layers = around.weather, options.layers
+        u = _unpack(x, layers)
+        air_temperature = self.kelvin[..., None] + u.air
+        # what is far from the solution must not leave what the functions hold for
+        air_temperature = jnp.clip(air_temperature, 200.0, 350.0)
+        vapour_pressure = jnp.maximum(
+            weather.vapour_pressure[..., None] + u.vapour, 0.05 * weather.vapour_pressure[..., None]
+        )
+        co2 = jnp.maximum(weather.co2[..., None] + u.co2, 0.2 * weather.co2[..., None])
+        leaf = jnp.clip(self.kelvin[..., None, None] + u.leaf, 200.0, 360.0)
+        inside = jnp.maximum(weather.co2[..., None, None] + u.inside, 1.0)
+        surface = jnp.clip(self.kelvin + u.surface, 180.0, 380.0)
+
+        # longwave
+        emitted = each.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
+        emission = jnp.sum(self.sunlit * emitted, axis=-2) * (1.0 - around.transmission)[..., None]
+        longwave = exchange(around.longwave, emission, around.sky, p.soil_emissivity, surface)
+        exposure = around.exposure[..., None]
+        seen = (longwave.up[..., :-1] + longwave.down[..., 1:]) * exposure
+        absorbed = around.shortwave + (jnp.asarray(p.leaf_emissivity)[..., None] * seen)[..., None, :]
+        both_sides = 2.0 * each.leaf_emissivity * STEFAN_BOLTZMANN * exposure[..., None]
+
+        # leaves
+        log = log_temperature(air_temperature)
+        pressure = weather.pressure[..., None, None]
+        resistances = leaf_resistances(
+            around.wind[..., None, :],
+            leaf,
+            air_temperature[..., None, :],
+            gas_expansion(weather.pressure[..., None], log)[..., None, :],
+            each,
+        )
+        air = LeafAirState(
+            air_temperature[..., None, :],
+            vapour_pressure[..., None, :],
+            jnp.zeros(()),
+            self.vaporise[..., None, None],
+            weather.density[..., None, None],
+            pressure,
+        )
+        saturation = saturation_vapour_pressure(leaf)
+        molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
+        rates = biochemistry(leaf, around.light, each, cold_oxygen=options.kept().cold_oxygen_kinetics)
+        slope = conductance_slope(
+            options, each, air.vapour_pressure, saturation, weather.soil_moisture[..., None, None]
+        )
+        amphistomatous = options.stomata == "amphistomatous"
+        stomata = assimilate(
+            rates,
+            LeafAir(co2[..., None, :], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept),
+            inside,
+            amphistomatous=amphistomatous,
+        )
+        resistance = vapour_resistance(
+            resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous
+        )
+        energy = balance(absorbed, leaf, saturation, air, resistances.heat, resistance, both_sides)
+
+        # soil
+        ground, rate = self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0])
+        soil_heat, new_surface, amplitudes = self.column.advance(
+            self.first,
+            ground.net - ground.latent - ground.sensible,
+            rate.latent + rate.sensible - rate.net,
+            surface,
+        )
+        change = new_surface - surface
+        ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
+        nodes = self.column.nodes(amplitudes)
+        net_assimilation = jnp.sum(self.area * stomata.leaf.assimilation, axis=(-2, -1))
+        dark = jnp.sum(self.area * rates.dark_respiration, axis=(-2, -1))
+        respiration = self._respiration(nodes[..., -1], net_assimilation + dark, dark)
+
+        # air
+        factor, factor_rate = jax.jvp(buoyancy_factor, (u.stability,), (jnp.ones_like(u.stability),))
+
+        def sources(leaves: Array, soil: Array) -> Array:
+            per_ground = jnp.sum(self.area * leaves, axis=-2)
+            first = jnp.arange(layers) == 0
+            return per_ground + soil[..., None] * first
+
+        found = _Found(
+            stomata.leaf.assimilation,
+            rates.dark_respiration,
+            stomata.leaf.conductance,
+            energy.latent_heat,
+            energy.sensible_heat,
+            energy.net_radiation,
+            energy.temperature,
+            ground.latent,
+            ground.sensible,
+            ground.net,
+            soil_heat,
+            new_surface,
+            nodes,
+            respiration,
+            longwave.down[..., -1],
+            longwave.up[..., -1],
+            sources(energy.sensible_heat, ground.sensible) * (factor * self.to_heat)[..., None],
+            sources(energy.latent_heat, ground.latent) * (factor * self.to_vapour)[..., None],
+            sources(-stomata.leaf.assimilation, respiration) * (factor * self.to_co2)[..., None],
+            stability(
+                jnp.sum(self.area * energy.sensible_heat, axis=(-2, -1)) + ground.sensible,
+                weather,
+                self.site.measurement_height,
+                clipped=False,
+            ),
+        )
+        responses = self._responses(leaf, saturation, air, resistances.heat, resistance, both_sides)
+        step, warming = self._answer(
+            found, u, factor, responses, self._ground_response(ground, rate), stomata.sensitivity
+        )
+        # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
+        departure = jnp.mean(u.air, axis=-1)
+        lead = 1.0 - factor * self.to_heat * responses.heat_by_air * self.modal[-1]
+        heat_rate = responses.heat_by_air * layers * departure / lead * factor_rate / factor
+        feedback = heat_rate * self._stability_rate(u.stability)
+        improved = _Unknowns(
+            u.air + step[0],
+            u.vapour + step[1],
+            u.co2 + step[2],
+            energy.temperature
+            - self.kelvin[..., None, None]
+            + responses.leaf_by_air * step[0][..., None, :]
+            + responses.leaf_by_vapour * step[1][..., None, :],
+            stomata.leaf.co2 - weather.co2[..., None, None],
+            new_surface - self.kelvin + warming,
+            u.stability + (found.stability - u.stability) / (1.0 + jnp.maximum(-feedback, 0.0)),
+        )
+        return found, _pack(improved)
+
+    def _stability_rate(self, now: Array) -> Array:
+        """Return the change of the stability per W m-2 of sensible heat, near a stability."""
+        weather = self.around.weather
+        neutral = stability(jnp.ones_like(now) * 1e-3, weather, self.site.measurement_height, clipped=False) * 1e3
+        limit = jnp.where(now < 0.0, 3.0, 0.25)
+        return neutral * (1.0 - jnp.minimum(jnp.abs(now) / limit, 1.0) ** 2)
+
+    def _respiration(self, deepest: Array, gross: Array, dark: Array) -> Array:
+        weather = self.around.weather
+        if self.options.soil_respiration == "alfalfa":
+            return respiration_of_alfalfa(gross, dark, deepest, weather.soil_moisture, weather.canopy_height)
+        if self.options.soil_respiration == "network":
+            return respiration_of_network(deepest, weather.soil_moisture, self.p)
+        return respiration_q10(deepest, weather.soil_moisture, self.p)
+
+    def _ground(self, surface: Array, air: Array, vapour: Array, longwave: Array) -> tuple[_Ground, _Ground]:
+        """Return the heat balance of the soil's surface at a guess of its temperature, and its change per K."""
+        return jax.jvp(
+            lambda t: self._ground_at(t, air, vapour, longwave), (surface,), (jnp.ones_like(surface),)
+        )
+
+    def _ground_at(self, surface: Array, air: Array, vapour: Array, longwave: Array) -> _Ground:
+        """Return the heat balance of the soil's surface at a guess of its temperature."""
+        around, options, site, p = self.around, self.options, self.site, self.p
+        weather = around.weather
+        if options.layers > 1:
+            height = 2.0 * site.canopy_height / options.layers
+            temperature, pressure = air[..., 1], vapour[..., 1]
+        else:
+            height = site.canopy_height
+            temperature, pressure = air[..., 0], vapour[..., 0]
+        wind = around.wind[..., min(1, options.layers - 1)]
+        neutral = jnp.log(height / ROUGHNESS) ** 2 / (VON_KARMAN * VON_KARMAN * wind)
+        richardson = 5.0 * GRAVITY * height * (surface - temperature) / (temperature * wind * wind)
+        resistance = 25.0 + 5.0 * jax.nn.softplus((neutral * _soil_stability(richardson) - 25.0) / 5.0)
+        to_vapour = (
+            weather.density
+            * 0.622
+            * self.vaporise
+            / ((resistance + around.surface_resistance) * weather.pressure * 1000.0)
+        )
+        emitted = p.soil_emissivity * STEFAN_BOLTZMANN * surface**4
+        return _Ground(
+            net=around.soil_shortwave + p.soil_emissivity * longwave - emitted,
+            latent=to_vapour * (saturation_vapour_pressure(surface) - pressure),
+            sensible=AIR_HEAT_CAPACITY * weather.density / resistance * (surface - temperature),
+            per_pascal=to_vapour,
+        )
+
+    def _ground_response(self, ground: _Ground, rate: _Ground) -> _GroundResponse:
+        """Return how the soil's surface, in balance with the soil below, answers the air over it."""
+        total = rate.latent + rate.sensible - rate.net + 1.0 / self.column.resistance
+        by_air, by_vapour = rate.sensible / total, ground.per_pascal / total
+        return _GroundResponse(
+            by_air,
+            by_vapour,
+            rate.sensible * (by_air - 1.0),
+            rate.sensible * by_vapour,
+            rate.latent * by_air,
+            rate.latent * by_vapour - ground.per_pascal,
+        )
+
+    def _responses(
+        self,
+        leaf: Array,
+        saturation: Array,
+        air: LeafAirState,
+        heat_resistance: Array,
+        resistance: Array,
+        both_sides: Array,
+    ) -> _Responses:
+        """Return how leaves that stay in balance answer the air around them, with stomata as they are."""
+        le = air.density * 0.622 * air.latent_heat / (resistance * air.pressure * 1000.0)
+        hc = 2.0 * air.density * AIR_HEAT_CAPACITY / heat_resistance
+        evaporation = le * saturation_slope(leaf, saturation)
+        total = 4.0 * both_sides * leaf**3 + hc + evaporation
+        by_air, by_vapour = hc / total, le / total
+
+        def mean(values: Array) -> Array:
+            return jnp.sum(self.area * values, axis=(-2, -1)) / self.options.layers
+
+        return _Responses(
+            by_air,
+            by_vapour,
+            mean(hc * (by_air - 1.0)),
+            mean(hc * by_vapour),
+            mean(evaporation * by_air),
+            mean(evaporation * by_vapour - le),
+        )
+
+    def _answer(
+        self,
+        found: _Found,
+        u: _Unknowns,
+        factor: Array,
+        leaves: _Responses,
+        soil: _GroundResponse,
+        sensitivity: Array,
+    ) -> tuple[tuple[Array, Array, Array], Array]:
+        """Return the steps of the air's temperature, vapour pressure and CO2, and of the soil's surface with them.
+
+        Leaves (as those of a mean layer) and the soil answer the steps as they are made.
+        """
+
+        def residual(source: Array, now: Array) -> Array:
+            return (source @ self.within.T - now) @ self.modes
+
+        to_heat, to_vapour = (
+            (factor * self.to_heat)[..., None] * self.modal,
+            (factor * self.to_vapour)[..., None] * self.modal,
+        )
+        a = 1.0 - to_heat * leaves.heat_by_air[..., None]
+        b = -to_heat * leaves.heat_by_vapour[..., None]
+        c = -to_vapour * leaves.latent_by_air[..., None]
+        d = 1.0 - to_vapour * leaves.latent_by_vapour[..., None]
+        determinant = 1.0 / (a * d - b * c)
+        a, b, c, d = a * determinant, b * determinant, c * determinant, d * determinant
+        heat, vapour = residual(found.heat_source, u.air), residual(found.vapour_source, u.vapour)
+        warmer, moister = d * heat - b * vapour, a * vapour - c * heat
+        # the soil's answer, of rank one (Woodbury): it feels the air where `over` is and gives off where `at` is
+        at, over = self.modes[0], self.modes[min(1, self.options.layers - 1)]
+        heat, vapour = to_heat * at, to_vapour * at
+        heated, dried = d * heat, -c * heat  # temperature and vapour for heat given off by the soil
+        warmed, wetted = -b * vapour, a * vapour  # and for vapour
+        p, q, r, t = heated @ over, warmed @ over, dried @ over, wetted @ over
+        w, x, y, z = soil.heat_by_air, soil.heat_by_vapour, soil.latent_by_air, soil.latent_by_vapour
+        m11, m12 = 1.0 - (p * w + q * y), -(p * x + q * z)
+        m21, m22 = -(r * w + t * y), 1.0 - (r * x + t * z)
+        first, second = warmer @ over, moister @ over
+        scale = 1.0 / (m11 * m22 - m12 * m21)
+        air, pressure = scale * (m22 * first - m12 * second), scale * (m11 * second - m21 * first)
+        heat_given, vapour_given = w * air + x * pressure, y * air + z * pressure
+        warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
+        moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
+
+        uptake = jnp.sum(self.area * sensitivity, axis=(-2, -1)) / self.options.layers
+        richer = residual(found.co2_source, u.co2) / (
+            1.0 + (factor * self.to_co2 * uptake)[..., None] * self.modal
+        )
+        back = self.modes.T
+        warming = soil.surface_by_air * air + soil.surface_by_vapour * pressure
+        return (warmer @ back, moister @ back, richer @ back), warming
+
+
+class _Ground(NamedTuple):
+    """Net radiation, latent and sensible heat of the soil's surface, W m-2, latent heat per Pa; or their changes per K."""
+
+    net: Array
+    latent: Array
+    sensible: Array
+    per_pascal: Array
+
+
+class _Responses(NamedTuple):
+    """Answers of leaves to the air: of their temperature ``[..., 2, layer]``, and of a mean layer's fluxes ``[...]``."""
+
+    leaf_by_air: Array
+    leaf_by_vapour: Array
+    heat_by_air: Array
+    heat_by_vapour: Array
+    latent_by_air: Array
+    latent_by_vapour: Array
+
+
+class _GroundResponse(NamedTuple):
+    """Answers of the soil's surface to the air over it: of its temperature, and of its fluxes."""
+
+    surface_by_air: Array
+    surface_by_vapour: Array
+    heat_by_air: Array
+    heat_by_vapour: Array
+    latent_by_air: Array
+    latent_by_vapour: Array
+
+
+def _soil_stability(richardson: Array) -> Array:
+    """Return the factor of the soil's aerodynamic resistance: (1 + s)^-3/4 over warm soil, from 1 to 5 over cold soil.
+
+    Over cold soil it starts as steeply as over warm soil and then follows the published (1 + s)^-2 up to its limit.
+    """
+    warm = jnp.maximum(richardson, 0.0)
+    cold = jnp.maximum(-richardson, 0.0)
+    climb = 0.75 * cold + 1.25 * cold * cold / (cold + 0.05)
+    return (1.0 + warm) ** -0.75 - 4.0 * jnp.expm1(-climb / 4.0)
+
+
+def _fluxes(
+    options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array
+) -> Fluxes:
+    """Return what the balances mean above the canopy."""
+    around, weather = canopy.around, canopy.around.weather
+
+    def total(values: Array) -> Array:
+        return jnp.sum(canopy.area * values, axis=(-2, -1))
+
+    def by_layer(values: Array) -> Array:
+        return jnp.sum(canopy.sunlit * values, axis=-2)
+
+    def profile(reference: Array, source: Array) -> Array:
+        return reference[..., None] + source @ matrix.T
+
+    assimilation, dark = total(found.assimilation), total(found.dark)
+    quirks = options.kept()
+    gross = assimilation + dark
+    leaf_latent, leaf_sensible, leaf_net = total(found.latent), total(found.sensible), total(found.net)
+    net = leaf_net + found.soil_net
+    latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
+    return Fluxes(
+        latent_heat=latent,
+        sensible_heat=sensible,
+        net_radiation=net,
+        soil_heat=found.soil_heat,
+        net_ecosystem_exchange=found.respiration
+        - (gross if quirks.missing_dark_respiration else assimilation),
+        gross_primary_production=gross,
+        soil_respiration=found.respiration,
+        dark_respiration=dark,
+        canopy_conductance=total(found.conductance),
+        canopy_latent_heat=leaf_latent,
+        canopy_sensible_heat=leaf_sensible,
+        canopy_net_radiation=leaf_net,
+        soil_latent_heat=found.soil_latent,
+        soil_sensible_heat=found.soil_sensible,
+        soil_net_radiation=found.soil_net,
+        soil_surface_temperature=found.surface,
+        canopy_temperature=total(found.temperature) / (around.leaf_area * options.layers),
+        absorbed_radiation=around.net_shortwave + found.longwave_down - found.longwave_up,
+        reflected_shortwave=around.reflected_shortwave,
+        outgoing_longwave=found.longwave_up,
+        stability=found.stability,
+        imbalance=net - latent - sensible - found.soil_heat,
+        residual=residual,
+        converged=(residual <= 10.0 * TOLERANCE).astype(net.dtype),
+        profiles=Profiles(
+            air_temperature=profile(weather.air_temperature, found.heat_source),
+            vapour_pressure=profile(weather.vapour_pressure, found.vapour_source),
+            co2=profile(weather.co2, found.co2_source),
+            sunlit_fraction=around.sunlit,
+            sunlit_temperature=found.temperature[..., 0, :],
+            shaded_temperature=found.temperature[..., 1, :],
+            assimilation=by_layer(found.assimilation),
+            latent_heat=by_layer(found.latent),
+            sensible_heat=by_layer(found.sensible),
+        ),
+    )

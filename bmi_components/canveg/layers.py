@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from bmi_components.canveg.settled import settled
+
 __all__ = ["Diffuse", "Stack", "make_stack", "propagate"]
 
 Array = Any
@@ -62,9 +64,9 @@ def make_stack(forward: Array, backward: Array, layers: int) -> Stack:
     reflectance = 2.0 * backward / (c + root)
     # what 1e-30 of reaches the ground is darkness: the scaled sums stay within the numbers of single precision
     per_layer = jnp.maximum(forward / (1.0 - backward * reflectance), math.exp(-69.0 / layers))
-    exponent = jnp.log(per_layer)[..., None] * np.arange(layers + 1)
+    exponent = jnp.log(settled(per_layer))[..., None] * np.arange(layers + 1)
     decay = jnp.exp(exponent)
-    return Stack(forward, backward, reflectance, decay, 1.0 / decay)
+    return settled(Stack(forward, backward, reflectance, decay, 1.0 / decay))
 
 
 def propagate(
@@ -104,6 +106,7 @@ def propagate(
     # all terms are positive, so that scaled sums lose no digits; a constant matrix sums faster than a scan
     below = np.triu(np.ones((count, count + 1)), 1)
     above = np.tril(np.ones((count, count + 1)), 0)
+    send_down, send_up = settled((send_down, send_up))
     from_above = stack.decay * ((send_down * stack.growth[..., 1:]) @ below)
     from_below = stack.growth * ((send_up * stack.decay[..., :-1]) @ above)
     last, r0 = stack.decay[..., -1], stack.reflectance
@@ -114,6 +117,7 @@ def propagate(
     hold = 1.0 - ground_reflectance * r0
     ground_wave = (wanted_ground + lift * last * wanted_top) / (hold + lift * last * r0 * last)
     top_wave = wanted_top - r0 * last * ground_wave
+    top_wave, ground_wave, from_above, from_below = settled((top_wave, ground_wave, from_above, from_below))
     going_down = from_above + top_wave[..., None] * stack.decay
     going_up = from_below + ground_wave[..., None] * stack.decay[..., ::-1]
     down = going_down + r * going_up

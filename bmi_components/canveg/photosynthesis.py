@@ -10,8 +10,17 @@ import numpy as np
 
 from bmi_components.ball_berry.conductance import VAPOUR_OVER_CO2
 from bmi_components.canveg.parameters import Parameters
+from bmi_components.canveg.settled import settled
 
-__all__ = ["Biochemistry", "Leaf", "LeafAir", "assimilate", "assimilate_published", "biochemistry"]
+__all__ = [
+    "Biochemistry",
+    "Leaf",
+    "LeafAir",
+    "Stomata",
+    "assimilate",
+    "assimilate_published",
+    "biochemistry",
+]
 
 Array = Any
 
@@ -222,6 +231,7 @@ def assimilate_published(
         + factor * dark * gamma
         + dark * constant * gamma / ca
     ) * scale
+    p, q, r = settled((p, q, r))
     big_q = (p * p - 3.0 * q) / 9.0
     big_r = (p * (2.0 * p * p - 9.0 * q) + 27.0 * r) / 54.0
     cube = big_q * big_q * big_q
@@ -240,6 +250,7 @@ def assimilate_published(
         jnp.where(middle < 0.0, high, middle),
         jnp.where((low < 0.0) & (middle < 0.0) & (high < 0.0), high, low),
     )
+    root = settled(root)
     again = dark if respire_twice else 0.0
     sucrose = carboxylation / 2.0 - dark
     assimilation = jnp.minimum(root - again, sucrose)
@@ -269,3 +280,93 @@ def assimilate_published(
     assimilation = jnp.where(dim, assimilation_dim, assimilation)
     conductance = jnp.where(dim, air.intercept, conductance)
     return Leaf(assimilation, conductance, inside)
+
+
+class Stomata(NamedTuple):
+    """Assimilation and conductance near a guess of CO2 inside leaves.
+
+    Attributes
+    ----------
+    leaf
+        At the next guess.
+    sensitivity
+        Of assimilation to the air's CO2, mol m-2 s-1, about.
+    """
+
+    leaf: Leaf
+    sensitivity: Array
+
+
+LIGHT_AND_RUBISCO, WITH_SUCROSE = 0.98, 0.95
+"""Curvatures of the smooth minima of the limiting rates (Collatz et al. 1991)."""
+
+BLUNT = 0.05
+"""Assimilation below which stomata stop following it, umol m-2 s-1."""
+
+
+def assimilate(rates: Biochemistry, air: LeafAir, guess: Array, *, amphistomatous: bool) -> Stomata:
+    """Take a step of Newton's method towards the CO2 inside leaves at which supply meets demand.
+
+    Rubisco, light and the export of sucrose limit demand together and smoothly; stomata follow assimilation where it is
+    positive, and have their intercept where it is not. There are no branches, and where the guess no longer changes
+    assimilation, conductance and CO2 belong together.
+
+    Parameters
+    ----------
+    rates
+        At the leaf's temperature and light.
+    air
+        At the leaf.
+    guess
+        CO2 inside the leaf, umol mol-1.
+    amphistomatous
+        Whether both sides have stomata.
+    """
+    sides = 2.0 if amphistomatous else 1.0
+    to_surface = 1.0 / (sides * air.boundary_conductance)
+
+    def at(inside: Array) -> tuple[Array, Array, Array, Array, Array]:
+        demand, slope = _demand(rates, inside)
+        surface = jnp.maximum(air.co2 - demand * to_surface, 0.1 * air.co2)
+        root = jnp.sqrt(demand * demand + BLUNT * BLUNT)
+        positive = 0.5 * (demand + root)
+        following = air.slope * positive / surface
+        return demand, slope, surface, following, positive / root
+
+    demand, slope, surface, following, share = at(guess)
+    conductance = (air.intercept + following) / VAPOUR_OVER_CO2
+    # d(conductance)/d(demand): `positive` grows by positive / root per unit of demand
+    gain = (air.slope * share / surface + following * to_surface / surface) / VAPOUR_OVER_CO2
+    excess = conductance * (surface - guess) - demand
+    rate = slope * (gain * (surface - guess) - conductance * to_surface - 1.0) - conductance
+    new = guess - excess / jnp.minimum(rate, -0.2 * conductance)
+    new = jnp.clip(new, 0.3 * guess, 0.5 * guess + 1.0 * air.co2)
+    demand, slope, surface, following, _ = at(new)
+    total = air.intercept + following
+    supply = 1.0 / (to_surface + VAPOUR_OVER_CO2 / total)
+    return Stomata(Leaf(demand, total, new), slope * supply / (slope + supply))
+
+
+def _demand(rates: Biochemistry, inside: Array) -> tuple[Array, Array]:
+    """Return net assimilation at a CO2 inside leaves, umol m-2 s-1, and how it grows with it."""
+    carboxylation, transport, dark, michaelis, compensation = rates
+    above = inside - compensation
+    by_rubisco = carboxylation * above / (inside + michaelis)
+    d_rubisco = carboxylation * (michaelis + compensation) / (inside + michaelis) ** 2
+    by_light = transport * above / (4.0 * inside + 8.0 * compensation)
+    d_light = transport * 12.0 * compensation / (4.0 * inside + 8.0 * compensation) ** 2
+    first, w_light, w_rubisco = _smooth_minimum(LIGHT_AND_RUBISCO, by_light, by_rubisco)
+    sucrose = 0.5 * carboxylation
+    gross, w_first, _ = _smooth_minimum(WITH_SUCROSE, first, sucrose)
+    return gross - dark, w_first * (w_light * d_light + w_rubisco * d_rubisco)
+
+
+def _smooth_minimum(curvature: float, first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Return a smooth minimum of two rates, and its derivatives by each."""
+    total = first + second
+    inside = total * total - 4.0 * curvature * first * second
+    root = jnp.sqrt(jnp.maximum(inside, 0.0) + 1e-8)
+    scale = 1.0 / (2.0 * curvature)
+    by_first = scale * (1.0 - (total - 2.0 * curvature * second) / root)
+    by_second = scale * (1.0 - (total - 2.0 * curvature * first) / root)
+    return scale * (total - root), by_first, by_second

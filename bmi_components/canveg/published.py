@@ -11,13 +11,14 @@ from bmi_components.canveg.air import (
     buoyancy_factor_published,
     stability,
 )
-from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances
+from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances_published
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaf_energy import LeafAirState, balance_published, vapour_resistance
 from bmi_components.canveg.longwave import exchange
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate_published, biochemistry
+from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil import make_column
 from bmi_components.canveg.soil_respiration import (
     respiration_of_alfalfa,
@@ -311,6 +312,7 @@ def _iteration(
     temperature = profile(weather.air_temperature, unknowns.heat)
     vapour_pressure = profile(weather.vapour_pressure, unknowns.vapour)
     co2 = profile(weather.co2, unknowns.co2)
+    temperature, vapour_pressure, co2 = settled((temperature, vapour_pressure, co2))
 
     # longwave
     leaf = unknowns.leaf
@@ -322,46 +324,55 @@ def _iteration(
 
     # leaves
     in_canopy = temperature[..., :layers]
-    log = log_temperature(in_canopy)
+    log = settled(log_temperature(in_canopy))
     pressure = weather.pressure[..., None, None]
-    resistances = leaf_resistances(
-        around.wind[..., None, :],
-        leaf,
-        in_canopy[..., None, :],
-        gas_expansion(weather.pressure[..., None], log)[..., None, :],
-        each,
+    absorbed, expansion = settled((absorbed, gas_expansion(weather.pressure[..., None], log)))
+    resistances = settled(
+        leaf_resistances_published(
+            around.wind[..., None, :], leaf, in_canopy[..., None, :], expansion[..., None, :], each
+        )
     )
-    air = LeafAirState(
-        in_canopy[..., None, :],
-        vapour_pressure[..., None, :layers],
-        saturation_vapour_pressure(in_canopy, log)[..., None, :],
-        latent_heat_of_vaporisation(in_canopy, frozen_quirk=True)[..., None, :],
-        pressure * AIR_MOLAR_MASS / (8.314 * in_canopy[..., None, :]),
-        pressure,
+    air = settled(
+        LeafAirState(
+            in_canopy[..., None, :],
+            vapour_pressure[..., None, :layers],
+            saturation_vapour_pressure(in_canopy, log)[..., None, :],
+            latent_heat_of_vaporisation(in_canopy, frozen_quirk=True)[..., None, :],
+            pressure * AIR_MOLAR_MASS / (8.314 * in_canopy[..., None, :]),
+            pressure,
+        )
     )
     molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
-    rates = biochemistry(leaf, around.light, each, cold_oxygen=True)
-    slope = conductance_slope(
-        options,
-        each,
-        air.vapour_pressure,
-        saturation_vapour_pressure(leaf),
-        weather.soil_moisture[..., None, None],
+    rates = settled(biochemistry(leaf, around.light, each, cold_oxygen=True))
+    slope = settled(
+        conductance_slope(
+            options,
+            each,
+            air.vapour_pressure,
+            saturation_vapour_pressure(leaf),
+            weather.soil_moisture[..., None, None],
+        )
     )
     amphistomatous = options.stomata == "amphistomatous"
-    assimilated = assimilate_published(
-        rates,
-        LeafAir(co2[..., None, :layers], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept),
-        steepest_slope(options, each),
-        amphistomatous=amphistomatous,
-        rounded=True,
-        respire_twice=options.kept().double_dark_respiration,
+    assimilated = settled(
+        assimilate_published(
+            rates,
+            LeafAir(
+                co2[..., None, :layers], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept
+            ),
+            steepest_slope(options, each),
+            amphistomatous=amphistomatous,
+            rounded=True,
+            respire_twice=options.kept().double_dark_respiration,
+        )
     )
     resistance = vapour_resistance(
         resistances.vapour, assimilated.conductance * molar, amphistomatous=amphistomatous
     )
-    energy = balance_published(
-        absorbed, air, resistances.heat, resistance, each.leaf_emissivity, amphistomatous=amphistomatous
+    energy = settled(
+        balance_published(
+            absorbed, air, resistances.heat, resistance, each.leaf_emissivity, amphistomatous=amphistomatous
+        )
     )
 
     def by_layer(values: Array) -> Array:
@@ -370,16 +381,18 @@ def _iteration(
     def canopy(values: Array) -> Array:
         return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
 
-    soil = _surface(
-        p,
-        site,
-        options,
-        around,
-        unknowns,
-        (temperature, vapour_pressure),
-        longwave.down[..., 0],
-        warming,
-        steps,
+    soil = settled(
+        _surface(
+            p,
+            site,
+            options,
+            around,
+            unknowns,
+            (temperature, vapour_pressure),
+            longwave.down[..., 0],
+            warming,
+            steps,
+        )
     )
     deepest = soil.nodes[..., -1]
     if options.soil_respiration == "alfalfa":

@@ -14,6 +14,7 @@ from bmi_components.canveg.leaf_angles import diffuse_transmission, projection
 from bmi_components.canveg.longwave import longwave_stack
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.settled import settled
 from bmi_components.canveg.shortwave import Band, make_beam, transfer
 from bmi_components.canveg.sky import divide, sky_longwave
 from bmi_components.canveg.soil import SoilHeat, soil_heat, surface_resistance
@@ -115,15 +116,17 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         leaf_area_index = jnp.maximum(leaf_area_index, LEAST_LEAF_AREA)
     leaf_area = leaf_area_index / options.layers
     rounded = quirks.rounded_constants
-    sine = sine_of_elevation(
-        site.latitude, site.longitude, site.time_zone, forcing.day_of_year, forcing.hour, rounded=rounded
+    sine = settled(
+        sine_of_elevation(
+            site.latitude, site.longitude, site.time_zone, forcing.day_of_year, forcing.hour, rounded=rounded
+        )
     )
-    shadow = projection(*_from_zenith(sine, rounded), options.leaf_angles, rounded=rounded)
-    sunlight = divide(weather, sine, visible_quirk=quirks.visible_light_in_near_infrared)
-    transmission = diffuse_transmission(leaf_area * p.clumping, options.leaf_angles, rounded=rounded)
+    shadow = settled(projection(*_from_zenith(sine, rounded), options.leaf_angles, rounded=rounded))
+    sunlight = settled(divide(weather, sine, visible_quirk=quirks.visible_light_in_near_infrared))
+    transmission = settled(diffuse_transmission(leaf_area * p.clumping, options.leaf_angles, rounded=rounded))
     published = quirks.single_shortwave_sweep
     exposure = jnp.ones_like(transmission) if published else (1.0 - transmission) / leaf_area
-    beam = make_beam(leaf_area, p.clumping, shadow, sine, options.layers, by_level=published)
+    beam = settled(make_beam(leaf_area, p.clumping, shadow, sine, options.layers, by_level=published))
 
     def band(direct: Array, diffuse: Array, leaf: tuple[Array, Array], soil: Array) -> Band:
         return transfer(direct, diffuse, beam, transmission, exposure, leaf, soil, single_sweep=published)
@@ -148,7 +151,7 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         return visible / PHOTONS_PER_JOULE + near
 
     light = jnp.stack([par.sunlit, par.shaded], axis=-2)
-    return Surroundings(
+    found = Surroundings(
         weather=weather,
         leaf_area=leaf_area,
         sunlit=beam.sunlit,
@@ -175,3 +178,4 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         ),
         surface_resistance=surface_resistance(weather.soil_moisture),
     )
+    return settled(found)
