@@ -365,7 +365,10 @@ class Run:
         self._device_inputs.clear()
         self._device_outputs, self._stale = None, False
         if self._amounts is not None:
-            self._amounts.remember({name: upload(arrays[f"run/{name}"]) for name in self._amounts.memory()})
+            with self.backend.precise():
+                self._amounts.remember(
+                    {name: upload(arrays[f"run/{name}"]) for name in self._amounts.memory()}
+                )
         self._accumulator.clear()
         if "run/forcings" in arrays:
             self._accumulator.restore(upload(arrays["run/forcings"]), accumulated)

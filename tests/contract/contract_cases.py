@@ -99,6 +99,20 @@ NEXTGEN = "inputs: nextgen\nrunoff_units: m h-1\npotential_evapotranspiration: "
 ASSIMILATION = "bmi_components.fourdvarnet.component:FourDVarNet"
 STREAMFLOW = "bmi_components.lstm.component:StreamflowLSTM"
 ELEVATION = {"parameters": {"elev_mean": 700.0}}
+
+
+def canopy(extra: str = "", sites: int = 1) -> Callable[[Path], Path]:
+    """Return what writes a CanVeg configuration with few layers."""
+
+    def write(folder: Path) -> Path:
+        from canveg_configurations import configuration
+
+        return configuration(folder, extra, sites=sites)
+
+    return write
+
+
+CANVEG = "bmi_components.canveg.component:CanVeg"
 BALL_BERRY = "bmi_components.ball_berry.component:BallBerry"
 SLOPE = {"parameters": {"conductance_slope": 12.0}}
 DHBV = "bmi_components.hbv.component:DeltaHBV"
@@ -120,6 +134,8 @@ def flux(extra: str = "", towers: tuple[str, ...] = ("US-One",), **bundle: Any) 
 FLUX = "bmi_components.lstm.flux.component:FluxLSTM"
 # Steps of more than two days, so that the window of days is full.
 HALF_HOURS = {"steps": 100, "parts": 3}
+
+NEXTGEN_CANOPY = "inputs: nextgen\npartial_step: estimate\ndevice: cpu:0\n"
 
 EVAPORATION = "bmi_components.potential_evapotranspiration:PotentialEvapotranspiration"
 OUDIN_AT = """
@@ -248,6 +264,8 @@ CASES = [
         requires="jax",
         bmi_tester=False,
     ),
+    Case("canveg", CANVEG, canopy(), SLOPE, "jax"),
+    Case("canveg-nextgen-device", CANVEG, canopy(NEXTGEN_CANOPY, 2), SLOPE, "jax", bmi_tester=False),
     Case("ball-berry", BALL_BERRY, "ball_berry.yaml", SLOPE, "jax"),
     Case("ball-berry-hybrid", BALL_BERRY, leaves("leaves: 2\n"), SLOPE, "jax"),
     Case("ball-berry-device", BALL_BERRY, leaves("device: cpu:0\n"), SLOPE, "jax", bmi_tester=False),
