@@ -24,6 +24,7 @@ __all__ = [
     "plot_elasticities",
     "plot_energy_balance",
     "plot_scatter",
+    "plot_sensitivity_by_hour",
     "plot_series",
     "plot_sobol",
 ]
@@ -213,6 +214,33 @@ def plot_elasticities(
         title,
         "elasticity, %/%",
     )
+
+
+def plot_sensitivity_by_hour(
+    path: Path,
+    hours: NDArray[np.int64],
+    names: Sequence[str],
+    values: Mapping[str, Array],
+    title: str,
+    most: int = 16,
+) -> None:
+    """Draw changes of fluxes ``[parameter, hour]`` as colours, a panel per flux, the largest first."""
+    figure = Figure(
+        figsize=(4.2 * len(values) + 2.0, 0.27 * min(most, len(names)) + 1.6), layout="constrained"
+    )
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    for axes, (flux, one) in zip(panels, values.items(), strict=True):
+        order = np.argsort(-np.abs(one).mean(axis=1))[:most]
+        largest = max(float(np.abs(one).max()), 1e-30)
+        image = axes.imshow(one[order], aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
+        axes.set_yticks(np.arange(order.size), [names[i].replace("_", " ") for i in order], fontsize=8)
+        shown = np.flatnonzero(hours % 6 == 0)
+        axes.set_xticks(shown, [str(hours[i]) for i in shown])
+        axes.set_xlabel("hour, local standard time")
+        axes.set_title(_symbol(flux), loc="left", fontsize=10)
+        figure.colorbar(image, ax=axes, label=_units(flux) if flux in TARGETS else "")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    save_figure(figure, path)
 
 
 def plot_sobol(

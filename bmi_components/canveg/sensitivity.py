@@ -28,9 +28,12 @@ __all__ = [
     "OUTPUTS",
     "Derivatives",
     "SobolIndices",
+    "StepDerivatives",
     "derivatives",
+    "derivatives_by_step",
     "sobol_indices",
     "write_derivatives",
+    "write_derivatives_by_step",
     "write_sobol_indices",
 ]
 
@@ -205,6 +208,102 @@ def derivatives(
 
 
 @dataclass(frozen=True)
+class StepDerivatives:
+    """Exact derivatives of the fluxes of each step to parameters.
+
+    Attributes
+    ----------
+    site, time
+        Where, and the start of each step.
+    outputs, parameters
+        Names.
+    value
+        Of the parameters, ``[parameter]``.
+    flux
+        ``[time, output]``.
+    derivative
+        ``[time, output, parameter]``: of a parameter that is changed for the whole run, so that it counts what the
+        state remembers.
+    """
+
+    site: str
+    time: NDArray[np.datetime64]
+    outputs: tuple[str, ...]
+    parameters: tuple[str, ...]
+    value: Array
+    flux: Array
+    derivative: Array
+
+
+def derivatives_by_step(
+    model: DifferentiableCanopy,
+    forcing: TowerForcing,
+    *,
+    outputs: Sequence[str] = ("latent_heat", "net_ecosystem_exchange"),
+    parameters: Sequence[str] | None = None,
+    progress: bool = False,
+) -> StepDerivatives:
+    """Differentiate the fluxes of each step to parameters, forwards with the run: one more run per parameter.
+
+    Parameters
+    ----------
+    model, forcing, outputs, progress
+        As for `derivatives`.
+    parameters
+        Names in the table of parameters; None: those that are trained.
+
+    Raises
+    ------
+    ConfigurationError
+        If an output or a parameter is not known.
+    """
+    outputs = _known(outputs, Fluxes._fields, "flux")
+    wanted = [row.name for row in TABLE if row.trained] if parameters is None else parameters
+    chosen = _known(wanted, [row.name for row in TABLE], "parameter")
+    kind = _floating(model)
+    values = jnp.stack([jnp.mean(jnp.asarray(getattr(model.parameters, name), kind)) for name in chosen])
+
+    def run(values: Any, air: Forcing, state: State) -> tuple[Any, State]:
+        changed = model.parameters._replace(**dict(zip(chosen, values, strict=True)))
+        fluxes, last = model.simulate(air, state, changed)
+        return jnp.stack([getattr(fluxes, name)[:, 0] for name in outputs], axis=-1), last
+
+    @jax.jit
+    def along(air: Forcing, state: State, direction: Any, moved: State) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = jax.jvp(lambda v, s: run(v, air, s), (values, state), (direction, moved))
+        return found
+
+    directions = np.eye(len(chosen))
+    state = model.initial_state(1)
+    moved = [jax.tree.map(jnp.zeros_like, state) for _ in chosen]
+    fluxes, found = [], []
+    starts = range(0, len(forcing), CHUNK)
+    with tqdm(
+        total=len(starts) * len(chosen), desc=f"{forcing.site}, by step", unit="run", disable=not progress
+    ) as bar:
+        for start in starts:
+            air = Forcing(*(jnp.asarray(one[start : start + CHUNK, None], kind) for one in forcing.forcing))
+            tangents, before = [], state
+            for index, direction in enumerate(directions):
+                (flux, state), (tangent, moved[index]) = along(
+                    air, before, jnp.asarray(direction, kind), moved[index]
+                )
+                tangents.append(np.asarray(tangent, np.float64))
+                bar.update()
+            fluxes.append(np.asarray(flux, np.float64))
+            found.append(np.stack(tangents, axis=-1))
+    return StepDerivatives(
+        site=forcing.site,
+        time=forcing.time,
+        outputs=outputs,
+        parameters=chosen,
+        value=np.asarray(values, np.float64),
+        flux=np.concatenate(fluxes),
+        derivative=np.concatenate(found),
+    )
+
+
+@dataclass(frozen=True)
 class SobolIndices:
     """Shares of the variance of mean fluxes that parameters make within their bounds (Sobol 2001).
 
@@ -347,6 +446,34 @@ def write_derivatives(found: Derivatives, folder: Path) -> None:
         found.inputs,
         dict(zip(found.outputs, found.elasticity, strict=True)),
         f"{found.site}, means over {found.steps} steps",
+    )
+
+
+def write_derivatives_by_step(found: StepDerivatives, folder: Path) -> None:
+    """Write ``derivatives_by_step.csv`` (a row per step) and the figure ``sensitivity_by_hour.png``.
+
+    The figure shows by hour of the day how much a flux changes with a parameter that grows by a hundredth.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [(o, p) for o in found.outputs for p in found.parameters]
+    rows: list[tuple[str | float, ...]] = [
+        (str(time), *flux, *row.reshape(-1))
+        for time, flux, row in zip(found.time, found.flux, found.derivative, strict=True)
+    ]
+    header = ("TIMESTAMP_START", *found.outputs, *(f"d {output} / d {name}" for output, name in pairs))
+    write_whole(folder / "derivatives_by_step.csv", _csv(header, rows))
+    clock = (found.time - found.time.astype("datetime64[D]")).astype("timedelta64[h]").astype(np.int64)
+    hours = np.unique(clock)
+    scaled = 0.01 * found.derivative * found.value
+    plots.plot_sensitivity_by_hour(
+        folder / "sensitivity_by_hour.png",
+        hours,
+        found.parameters,
+        {
+            output: np.stack([scaled[clock == hour, i].mean(axis=0) for hour in hours], axis=1)
+            for i, output in enumerate(found.outputs)
+        },
+        f"{found.site}, {found.time[0]} to {found.time[-1]}: change by 1 % more of a parameter",
     )
 
 

@@ -70,6 +70,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     sensitivity.add_argument("model", type=Path, metavar="MODEL", help=_MODEL)
     sensitivity.add_argument(
+        "--by-step",
+        action="store_true",
+        help="also of latent heat and NEE of each step to the trained parameters",
+    )
+    sensitivity.add_argument(
         "--sobol",
         type=int,
         metavar="SAMPLES",
@@ -186,8 +191,10 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
     from bmi_components.canveg.model import CanVeg
     from bmi_components.canveg.sensitivity import (
         derivatives,
+        derivatives_by_step,
         sobol_indices,
         write_derivatives,
+        write_derivatives_by_step,
         write_sobol_indices,
     )
     from bmi_components.canveg.tower_files import open_bundle
@@ -200,6 +207,8 @@ def _sensitivity(arguments: argparse.Namespace) -> int:
         model = _in_mode(CanVeg.from_bundle(open_bundle(arguments.model)), arguments.mode)
         found = derivatives(model, forcing, progress=progress)
         write_derivatives(found, folder)
+        if arguments.by_step:
+            write_derivatives_by_step(derivatives_by_step(model, forcing, progress=progress), folder)
         if arguments.sobol is not None:
             days = slice(0, arguments.sobol_days * 86_400 // forcing.step)
             indices = sobol_indices(model, forcing.select(days), samples=arguments.sobol, progress=progress)

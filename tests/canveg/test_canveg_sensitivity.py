@@ -17,8 +17,10 @@ from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.parameters import TABLE, default_parameters
 from bmi_components.canveg.sensitivity import (
     derivatives,
+    derivatives_by_step,
     sobol_indices,
     write_derivatives,
+    write_derivatives_by_step,
     write_sobol_indices,
 )
 from bmi_components.errors import ConfigurationError
@@ -92,6 +94,31 @@ def test_derivatives_are_written(tmp_path: Path) -> None:
     assert len(rows) == len(found.outputs) * len(found.inputs)
     assert rows[0]["flux"] == "latent_heat"
     assert (tmp_path / "elasticities.png").stat().st_size > 10_000
+
+
+def test_derivatives_of_steps_average_to_those_of_means(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forcing = make_forcing(2)
+    names = ["respiration_q10", "conductance_slope", "leaf_emissivity"]
+    monkeypatch.setattr(sensitivity, "CHUNK", 40)
+    outputs = ("latent_heat", "net_ecosystem_exchange")
+    with jax.enable_x64(True):
+        model = StandIn(default_parameters())
+        steps = derivatives_by_step(model, forcing, outputs=outputs, parameters=names)
+        means = derivatives(model, forcing, outputs=outputs, parameters=names)
+    assert steps.derivative.shape == (len(forcing), 2, 3)
+    np.testing.assert_allclose(steps.derivative.mean(axis=0), means.derivative[:, :3], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steps.flux.mean(axis=0), means.mean, rtol=1e-12)
+    np.testing.assert_allclose(
+        steps.derivative[:, 0, 1], 1.5 * steps.flux[:, 0] / 8.17, rtol=1e-6, atol=1e-12
+    )
+    write_derivatives_by_step(steps, tmp_path)
+    assert (tmp_path / "sensitivity_by_hour.png").stat().st_size > 10_000
+    with (tmp_path / "derivatives_by_step.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(forcing)
+    assert float(rows[24]["d latent_heat / d conductance_slope"]) > 1.0
 
 
 # Sobol indices ----------------------------------------------------------------------------------------------

@@ -208,10 +208,11 @@ def test_sensitivity_is_written(
 ) -> None:
     out = tmp_path / "sensitivity"
     options = ["--forcing", str(tower[0]), "--period", "2020-07-02..2020-07-03", "--quiet", "--out", str(out)]
-    assert main(["canveg", "sensitivity", str(bundle), *options]) == 0
+    assert main(["canveg", "sensitivity", str(bundle), *options, "--by-step"]) == 0
     assert "latent_heat: conductance_slope +1.5" in capsys.readouterr().out
     assert (out / "derivatives.csv").is_file()
     assert (out / "elasticities.png").is_file()
+    assert (out / "sensitivity_by_hour.png").is_file()
 
 
 def test_mistakes_are_sentences(
