@@ -54,6 +54,10 @@ class CanVegSite(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 class CanVegSettings(Settings, kw_only=True, frozen=True):
     """Configuration of a CanVeg component."""
 
+    dtype: Annotated[
+        Literal["float32", "float64"],
+        Meta(description="Precision of the arithmetic inside the model; balances close in double precision."),
+    ] = "float64"
     model: Annotated[
         Path | None,
         Meta(

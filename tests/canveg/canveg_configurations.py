@@ -26,9 +26,9 @@ def configuration(
     start: str = START,
     mode: str = "reference",
 ) -> Path:
-    """Write a configuration in double precision with three layers."""
+    """Write a configuration with three layers."""
     path = folder / f"canveg_{len(list(folder.glob('canveg_*')))}.yaml"
-    options = f"options: {{mode: {mode}, layers: 3, atmosphere_layers: 4}}\ndtype: float64\n"
+    options = f"options: {{mode: {mode}, layers: 3, atmosphere_layers: 4}}\n"
     path.write_text(options + SITES + SECOND * (sites - 1) + slow + start + extra)
     return path
 
