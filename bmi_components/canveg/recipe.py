@@ -98,28 +98,33 @@ class Coarse(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     """First updates with fewer layers, whose parameters are nearly those of many at a share of the cost."""
 
     layers: Positive = 8
-    iterations: Positive = 300
+    iterations: Positive = 12
 
 
 class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """How parameters are found: Adam, with a learning rate that rises and then falls along half a cosine.
+    """How parameters are found.
 
     Attributes
     ----------
+    method
+        "gauss_newton": damped steps of least squares, see `bmi_components.canveg.gauss_newton`; or "adam": along true
+        gradients, with a learning rate that rises and then falls along half a cosine.
     iterations
-        Number of updates, those with fewer layers included.
+        Number of updates, those with fewer layers included: tens of Gauss-Newton, hundreds of Adam.
     pieces
-        Pieces of the record that an update sees side by side, drawn anew each time.
+        Pieces of the record that an update sees side by side, drawn anew each time, evenly over the record.
     days
         Length of a piece that counts.
     warm_up
         Days before these that do not: until the soil has forgotten that it began.
+    damping
+        Of the first step of Gauss-Newton, relative to the curvature; it then follows success.
     learning_rate
-        Of bounded parameters, at its highest; see `bmi_components.canveg.transforms`.
+        Of Adam, of bounded parameters, at its highest; see `bmi_components.canveg.transforms`.
     network_rate
         Learning rate of networks' weights, as a share of this.
     weight_decay
-        Of networks' weights, per update and unit of learning rate (AdamW).
+        Of networks' weights, with Adam per update and unit of learning rate (AdamW).
     rise
         Updates over which the learning rate rises from zero.
     final_fraction
@@ -130,14 +135,16 @@ class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         Updates with fewer layers; null: none.
     """
 
-    iterations: Positive = 600
-    pieces: Positive = 24
+    method: Literal["gauss_newton", "adam"] = "gauss_newton"
+    iterations: Positive = 20
+    pieces: Positive = 64
     days: Rate = 1.0
     warm_up: Weight = 0.5
+    damping: Rate = 0.1
     learning_rate: Rate = 0.05
     network_rate: Rate = 0.3
-    weight_decay: Weight = 0.0
-    rise: Annotated[int, Meta(ge=0)] = 20
+    weight_decay: Weight = 1e-4
+    rise: Annotated[int, Meta(ge=0)] = 5
     final_fraction: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.02
     clip: Rate = 1.0
     coarse: Coarse | None = None
@@ -222,8 +229,8 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     licence: str = ""
     dtype: Literal["float32", "float64"] = "float64"
     seed: Annotated[int, Meta(ge=0)] = 0
-    validate_every: Positive = 25
-    checkpoint_every: Positive = 25
+    validate_every: Positive = 1
+    checkpoint_every: Positive = 1
 
     def __post_init__(self) -> None:
         coarse = self.training.coarse
@@ -335,7 +342,9 @@ def _published(path: Path) -> Recipe:
                 "sensible_heat": 0.0,
                 "net_radiation": 0.0,
             },
-            "training": {"iterations": epochs, "rise": min(20, epochs // 10)},
+            "training": {"method": "adam", "iterations": epochs, "pieces": 24, "rise": min(20, epochs // 10)},
+            "validate_every": 25,
+            "checkpoint_every": 25,
         },
         Recipe,
     )

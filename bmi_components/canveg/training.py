@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
 from bmi_components.canveg.baseline import train_pure_network
 from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_matrix
 from bmi_components.canveg.evaluation import Evaluation, evaluate, markdown, write_evaluations
 from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.gauss_newton import gauss_newton_step
 from bmi_components.canveg.model import CanVeg, load_model
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters
@@ -124,24 +126,49 @@ class Trainer(TrainingRun[Recipe]):
         self.best: Free = self.free
         self.best_score = math.inf
         self._record = _Record(recipe, self.data)
-        self._programs: dict[int, tuple[Any, Any]] = {}
+        self.damping = recipe.training.damping
+        self._programs: dict[int, _Programs] = {}
+        self._judged: list[Evaluation] = []
 
     def learn(self) -> float:
         """Draw pieces of the record and move the parameters, unless their loss or gradient is not finite."""
         # a batch depends on the seed and its number alone, so a resumed run draws what it would have drawn
-        generator = np.random.default_rng([self.recipe.seed, 0, self.iteration])
-        starts = generator.choice(self._record.starts, self.recipe.training.pieces)
-        update, _ = self._compiled(self.iteration)
+        starts = self._record.draw(np.random.default_rng([self.recipe.seed, 0, self.iteration]))
+        if self.recipe.training.method == "gauss_newton":
+            return self._step(starts)
+        update = self._compiled(self.iteration).update
         free, state, loss = update(self.free, self.optimiser_state, self._record.whole, starts)
         if math.isfinite(value := float(loss)):
             self.free, self.optimiser_state = free, state
         return value
 
+    def _step(self, starts: Array) -> float:
+        """Make one step of Gauss-Newton."""
+        program = self._compiled(self.iteration)
+        pieces = program.cut(self._record.whole, starts)
+        vector, back = ravel_pytree(self.free)
+        origin, _ = ravel_pytree(self._origin)
+        training, loss = self.recipe.training, self.recipe.loss
+        pull, _ = ravel_pytree(
+            {
+                group: jax.tree.map(lambda x, p=weight: jnp.full_like(x, p), self.free[group])
+                for group, weight in (("parameters", loss.pull), ("networks", training.weight_decay))
+            }
+        )
+
+        def residuals(free: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(program.judge(back(jnp.asarray(free, vector.dtype)), pieces)[0], np.float64)
+
+        begin, home, back_force = (np.asarray(x, np.float64) for x in (vector, origin, pull))
+        step = gauss_newton_step(residuals, begin, home, back_force, self.damping)
+        self.free, self.damping = back(jnp.asarray(step.free, vector.dtype)), step.damping
+        return step.loss
+
     def validation_scores(self) -> tuple[float, float, float] | None:
         """Loss of the validation blocks and efficiencies of LE and NEE, if due; remembers the best parameters."""
         coarse = self.recipe.training.coarse
         # parameters for few layers do not ship
-        if coarse is not None and self.iteration == coarse.iterations:
+        if coarse is not None and self.iteration == coarse.iterations + 1:
             self.best_score = math.inf
         if self.iteration % self.recipe.validate_every and self.iteration != self.iterations:
             return None
@@ -152,10 +179,8 @@ class Trainer(TrainingRun[Recipe]):
 
     def validate(self) -> tuple[float, float, float]:
         """Return the loss of the validation blocks, and the efficiencies of LE and NEE; NaN where not observed."""
-        _, judge = self._compiled(self.iteration - 1)
-        errors = dict(
-            zip(self._record.names, np.asarray(judge(self.free, self._record.validation)), strict=True)
-        )
+        _, squares = self._compiled(self.iteration - 1).judge(self.free, self._record.validation)
+        errors = dict(zip(self._record.names, np.asarray(squares), strict=True))
         loss = sum(
             float(weight * errors[name] / self._record.variances[name])
             for name, weight in self.recipe.loss.weights().items()
@@ -173,8 +198,8 @@ class Trainer(TrainingRun[Recipe]):
     def _parameters(self, free: Free) -> Parameters:
         return self.transforms.parameters(free, self.start)
 
-    def _compiled(self, iteration: int) -> tuple[Any, Any]:
-        """Return the update and the validation of an iteration: with as many layers as it has."""
+    def _compiled(self, iteration: int) -> _Programs:
+        """Return what an iteration computes, with as many layers as it has."""
         coarse = self.recipe.training.coarse
         layers = self.recipe.options.layers
         if coarse is not None and iteration < coarse.iterations:
@@ -183,29 +208,38 @@ class Trainer(TrainingRun[Recipe]):
             self._programs[layers] = self._programs_of(_model(self.recipe, layers, self.start))
         return self._programs[layers]
 
-    def _programs_of(self, model: CanVeg) -> tuple[Any, Any]:
-        """Return the pure functions of one update and of the validation, compiled."""
+    def _programs_of(self, model: CanVeg) -> _Programs:
+        """Return the pure functions of one update and of the validation, to be compiled when called."""
         recipe, record = self.recipe, self._record
         weights = jnp.asarray([recipe.loss.weights().get(name, 0.0) for name in record.names], model.dtype)
         variances = jnp.asarray([record.variances[name] for name in record.names], model.dtype)
         # a flux that does not count may have no variance
         weights = jnp.where(weights > 0.0, weights / variances, 0.0)
 
-        def squares(free: Free, pieces: _Pieces) -> Array:
-            """Return mean squared errors by flux of the observed steps."""
+        def differences(free: Free, pieces: _Pieces) -> list[tuple[Array, Array]]:
+            """Return simulated less observed by flux, 0 where there is no observation, and how many there are."""
             fluxes, _ = model.simulate(pieces.forcing, parameters=self._parameters(free))
-            errors = []
+            found = []
             for index, name in enumerate(record.names):
                 observed = pieces.observed[index]
                 known = jnp.isfinite(observed)
                 difference = jnp.where(known, getattr(fluxes, name) - jnp.where(known, observed, 0.0), 0.0)
-                errors.append(jnp.sum(difference**2) / jnp.maximum(jnp.sum(known), 1))
-            return jnp.stack(errors)
+                found.append((difference, jnp.maximum(jnp.sum(known), 1).astype(model.dtype)))
+            return found
+
+        def judge(free: Free, pieces: _Pieces) -> tuple[Array, Array]:
+            """Return residuals, whose squares sum to the loss, and mean squared errors by flux."""
+            found = differences(free, pieces)
+            residuals = [
+                (d * jnp.sqrt(weight / count)).ravel()
+                for weight, (d, count) in zip(weights, found, strict=True)
+            ]
+            return jnp.concatenate(residuals), jnp.stack([jnp.sum(d**2) / count for d, count in found])
 
         def loss(free: Free, pieces: _Pieces) -> Array:
             away = jax.tree.map(jnp.subtract, free["parameters"], self._origin["parameters"])
             distance = sum((jnp.sum(x * x) for x in away.values()), jnp.zeros((), model.dtype))
-            return jnp.sum(weights * squares(free, pieces)) + recipe.loss.pull * distance
+            return jnp.sum(judge(free, pieces)[0] ** 2) + recipe.loss.pull * distance
 
         def update(free: Free, state: Any, whole: _Pieces, starts: Array) -> tuple[Free, Any, Array]:
             value, gradient = jax.value_and_grad(loss)(free, record.cut(whole, starts))
@@ -213,14 +247,14 @@ class Trainer(TrainingRun[Recipe]):
             change, state = self.optimiser.update(gradient, state, free)
             return optax.apply_updates(free, change), state, jnp.where(jnp.isfinite(norm), value, jnp.nan)
 
-        return jax.jit(update), jax.jit(squares)
+        return _Programs(jax.jit(record.cut), jax.jit(update), jax.jit(judge))
 
     def memory(self) -> Archive:
         """Return parameters, optimiser and the best so far; the pieces follow from the seed and their number."""
         archive = Archive()
         for name, tree in (("free", self.free), ("optimiser", self.optimiser_state), ("best", self.best)):
             archive.put(name, {f"{place:03d}": leaf for place, leaf in enumerate(jax.tree.leaves(tree))})
-        archive.put("score", {"best": np.array(self.best_score)})
+        archive.put("numbers", {"best_score": self.best_score, "damping": self.damping})
         return archive
 
     def recall(self, memory: Archive) -> None:
@@ -235,7 +269,8 @@ class Trainer(TrainingRun[Recipe]):
         self.free = tree("free", self.free)
         self.optimiser_state = tree("optimiser", self.optimiser_state)
         self.best = tree("best", self.best)
-        self.best_score = float(memory.group("score")["best"])
+        numbers = memory.group("numbers")
+        self.best_score, self.damping = float(numbers["best_score"]), float(numbers["damping"])
 
     def identity(self) -> dict[str, Any]:
         """Return what a run must keep; see `recipe.identity`."""
@@ -253,6 +288,13 @@ class Trainer(TrainingRun[Recipe]):
             | {"blocks": kept["tower"]["blocks"], "gap": kept["tower"]["gap"]},
             "trained": [*self.transforms.bounds, *self.transforms.networks],
             "validation": self._best_scores(),
+            "test": {
+                one.name: {
+                    flux: {"nse": round(scores["all"].nse, 4), "rmse": round(scores["all"].rmse, 4)}
+                    for flux, scores in one.scores.items()
+                }
+                for one in self.judged()
+            },
         }
         return self.trained_model().to_bundle(provenance, recipe.licence)
 
@@ -266,20 +308,23 @@ class Trainer(TrainingRun[Recipe]):
         )
 
     def judged(self) -> list[Evaluation]:
-        """Evaluate the trained model, and the network without physics, over the steps of the test."""
+        """Evaluate the trained model, and the network without physics, over the steps of the test; once."""
+        if self._judged:
+            return self._judged
         data, recipe = self.data, self.recipe
         models: dict[str, Any] = {f"CanVeg, {recipe.options.conductance}": self.trained_model()}
         if recipe.baseline:
             models["network without physics"] = train_pure_network(
                 data.forcing, data.fluxes, data.parts["train"], data.parts["validation"], seed=recipe.seed
             )
-        return [
+        self._judged = [
             evaluate(model, data.test_forcing, data.test_fluxes, name=name, part=data.test)
             for name, model in models.items()
         ]
+        return self._judged
 
     def card(self) -> str:
-        """What a reader of the bundle should know; the test is simulated for it, once, at the end."""
+        """What a reader of the bundle should know, with the scores over the test."""
         recipe, data = self.recipe, self.data
         judged = self.judged()
         write_evaluations(judged, self.folder / "test")
@@ -309,7 +354,8 @@ class Trainer(TrainingRun[Recipe]):
                 f"# CanVeg, {data.forcing.site}: {options.conductance}, "
                 f"{options.layers} layer{'s' if options.layers > 1 else ''}, {options.mode} mode",
                 "",
-                f"{split} {training.iterations} updates of {training.pieces} pieces of {training.days:g} days; "
+                f"{split} {training.iterations} updates ({training.method}) of {training.pieces} pieces of "
+                f"{training.days:g} days; "
                 f"weights of the loss: {weights}. What ships is the best on the validation blocks: "
                 f"{', '.join(f'{name} {score:g}' for name, score in self._best_scores().items())}.",
                 "",
@@ -336,6 +382,14 @@ class Trainer(TrainingRun[Recipe]):
     def plot(self, path: Path) -> None:
         """Draw the losses and the validation scores."""
         plot_training(path, self.losses, self.validations)
+
+
+class _Programs(NamedTuple):
+    """Compiled functions of one number of layers: see `Trainer._programs_of`."""
+
+    cut: Any
+    update: Any
+    judge: Any
 
 
 class _Pieces(NamedTuple):
@@ -376,7 +430,13 @@ class _Record:
             raise ConfigurationError(
                 f"{data.forcing.site}: no block of the training holds {recipe.training.days:g} days with observations"
             )
-        self.validation = self._blocks(data.parts["validation"], held)
+        self._pieces = recipe.training.pieces
+        self.validation = self._held_out(data.parts["validation"], held)
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Draw starts of pieces, one from each of as many equal parts of the record, ``[piece]``."""
+        places = (np.arange(self._pieces) + generator.random(self._pieces)) / self._pieces
+        return np.asarray(self.starts[(places * self.starts.size).astype(np.int64)])
 
     def cut(self, whole: _Pieces, starts: Array) -> _Pieces:
         """Return pieces whose counted days begin at ``starts``, ``[piece]``; ``whole`` is the record."""
@@ -389,17 +449,21 @@ class _Record:
             [jnp.where(counted, values[steps], jnp.nan) for values in whole.observed],
         )
 
-    def _blocks(self, part: Mask, fluxes: TowerFluxes) -> _Pieces:
-        """Return the blocks of a part side by side."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], part, [False]]).astype(np.int8)))
-        first, last = edges[::2], edges[1::2]
-        steps = np.arange(-self._before, (last - first).max())[:, None] + first[None, :]
-        counted = (steps >= first) & (steps < last)
-        steps = np.clip(steps, 0, part.size - 1)
-        return _Pieces(
-            Forcing(*(values[steps] for values in self.whole.forcing)),
-            [jnp.asarray(np.where(counted, getattr(fluxes, name)[steps], np.nan)) for name in self.names],
-        )
+    def _held_out(self, part: Mask, fluxes: TowerFluxes) -> _Pieces:
+        """Return pieces of the validation, as many and as long as those of an update, evenly over its blocks.
+
+        So both are one compiled program; with more days than pieces, the days between are not looked at.
+        """
+        seen: Mask = np.any([np.isfinite(getattr(fluxes, name)) for name in self.names], axis=0)
+        inside = _all_of_next(part, self._counted)
+        starts = np.flatnonzero(inside & (_sum_of_next(seen, self._counted) > 0))
+        if not starts.size:
+            raise ConfigurationError(
+                f"no block of the validation holds {self._counted} steps with observations"
+            )
+        places = (np.arange(self._pieces) + 0.5) / self._pieces
+        whole = self.whole._replace(observed=[jnp.asarray(getattr(fluxes, name)) for name in self.names])
+        return self.cut(whole, jnp.asarray(starts[(places * starts.size).astype(np.int64)]))
 
 
 def _variance(values: NDArray[np.float64]) -> float:
