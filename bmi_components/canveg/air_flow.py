@@ -10,7 +10,13 @@ import numpy as np
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.weather import GRAVITY
 
-__all__ = ["LeafResistances", "gas_expansion", "leaf_resistances", "leaf_resistances_published", "wind_profile"]
+__all__ = [
+    "LeafResistances",
+    "gas_expansion",
+    "leaf_resistances",
+    "leaf_resistances_published",
+    "wind_profile",
+]
 
 Array = Any
 

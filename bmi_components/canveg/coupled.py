@@ -1,9 +1,10 @@
 """The coupled solution, converged: leaves, the air between them, radiation and the soil all in balance.
 
-One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method towards
-their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other strongly
-where wind is weak, so the air's step counts in how the leaves of an average layer will answer (a quasi-Newton step in the
-dispersion matrix's own modes). What is left is mixed after Anderson. At the fixed point every balance closes.
+One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method
+towards their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other
+strongly where wind is weak, so the air's step counts in how the leaves of an average layer and the soil will answer (a
+quasi-Newton step in the dispersion matrix's own modes). What is left is mixed after Anderson. At the fixed point every
+balance closes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bmi_components.canveg.longwave import exchange
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate, biochemistry
+from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil import make_column
 from bmi_components.canveg.soil_respiration import (
     respiration_of_alfalfa,
@@ -38,7 +40,6 @@ from bmi_components.canveg.thermodynamics import (
 )
 from bmi_components.canveg.weather import (
     AIR_HEAT_CAPACITY,
-    AIR_MOLAR_MASS,
     GRAVITY,
     STEFAN_BOLTZMANN,
     VON_KARMAN,
@@ -48,7 +49,7 @@ __all__ = ["MOST_ITERATIONS", "TOLERANCE", "solve_coupled"]
 
 Array = Any
 
-TOLERANCE = 1e-5
+TOLERANCE = 3e-5
 """Largest change in an iteration of a solution that counts as converged: K, 100 Pa, 10 umol mol-1."""
 
 MOST_ITERATIONS = 60
@@ -148,7 +149,9 @@ class _Column:
         self.column = make_column(options.soil_layers)
         depth = jnp.asarray(site.soil_depth)
         heat = around.soil
-        rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[..., None] * self.column.free_rates
+        rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[
+            ..., None
+        ] * self.column.free_rates
         self.fading = jnp.exp(-rates * options.time_step)
         entry = self.column.free_amplitudes[:, 0] * 2.0 / self.column.capacity[0]
         self.entry = (1.0 - self.fading) / rates * entry / (heat.capacity * depth)[..., None]
@@ -302,24 +305,28 @@ class _Canopy:
         inside = jnp.maximum(weather.co2[..., None, None] + u.inside, 1.0)
         surface = jnp.clip(self.kelvin + u.surface, 180.0, 380.0)
 
+        air_temperature, vapour_pressure, co2, leaf, inside, surface = settled(
+            (air_temperature, vapour_pressure, co2, leaf, inside, surface)
+        )
+
         # longwave
         emitted = each.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
         emission = jnp.sum(self.sunlit * emitted, axis=-2) * (1.0 - around.transmission)[..., None]
-        longwave = exchange(around.longwave, emission, around.sky, p.soil_emissivity, surface)
+        longwave = settled(exchange(around.longwave, emission, around.sky, p.soil_emissivity, surface))
         exposure = around.exposure[..., None]
         seen = (longwave.up[..., :-1] + longwave.down[..., 1:]) * exposure
-        absorbed = around.shortwave + (jnp.asarray(p.leaf_emissivity)[..., None] * seen)[..., None, :]
+        absorbed = settled(
+            around.shortwave + (jnp.asarray(p.leaf_emissivity)[..., None] * seen)[..., None, :]
+        )
         both_sides = 2.0 * each.leaf_emissivity * STEFAN_BOLTZMANN * exposure[..., None]
 
         # leaves
-        log = log_temperature(air_temperature)
+        expansion = settled(gas_expansion(weather.pressure[..., None], log_temperature(air_temperature)))
         pressure = weather.pressure[..., None, None]
-        resistances = leaf_resistances(
-            around.wind[..., None, :],
-            leaf,
-            air_temperature[..., None, :],
-            gas_expansion(weather.pressure[..., None], log)[..., None, :],
-            each,
+        resistances = settled(
+            leaf_resistances(
+                around.wind[..., None, :], leaf, air_temperature[..., None, :], expansion[..., None, :], each
+            )
         )
         air = LeafAirState(
             air_temperature[..., None, :],
@@ -329,26 +336,36 @@ class _Canopy:
             weather.density[..., None, None],
             pressure,
         )
-        saturation = saturation_vapour_pressure(leaf)
+        saturation = settled(saturation_vapour_pressure(leaf))
         molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
-        rates = biochemistry(leaf, around.light, each, cold_oxygen=options.kept().cold_oxygen_kinetics)
-        slope = conductance_slope(
-            options, each, air.vapour_pressure, saturation, weather.soil_moisture[..., None, None]
+        rates = settled(
+            biochemistry(leaf, around.light, each, cold_oxygen=options.kept().cold_oxygen_kinetics)
+        )
+        slope = settled(
+            conductance_slope(
+                options, each, air.vapour_pressure, saturation, weather.soil_moisture[..., None, None]
+            )
         )
         amphistomatous = options.stomata == "amphistomatous"
-        stomata = assimilate(
-            rates,
-            LeafAir(co2[..., None, :], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept),
-            inside,
-            amphistomatous=amphistomatous,
+        stomata = settled(
+            assimilate(
+                rates,
+                LeafAir(
+                    co2[..., None, :], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept
+                ),
+                inside,
+                amphistomatous=amphistomatous,
+            )
         )
-        resistance = vapour_resistance(
-            resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous
+        resistance = settled(
+            vapour_resistance(
+                resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous
+            )
         )
-        energy = balance(absorbed, leaf, saturation, air, resistances.heat, resistance, both_sides)
+        energy = settled(balance(absorbed, leaf, saturation, air, resistances.heat, resistance, both_sides))
 
         # soil
-        ground, rate = self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0])
+        ground, rate = settled(self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0]))
         soil_heat, new_surface, amplitudes = self.column.advance(
             self.first,
             ground.net - ground.latent - ground.sensible,
@@ -363,7 +380,7 @@ class _Canopy:
         respiration = self._respiration(nodes[..., -1], net_assimilation + dark, dark)
 
         # air
-        factor, factor_rate = jax.jvp(buoyancy_factor, (u.stability,), (jnp.ones_like(u.stability),))
+        factor, factor_rate = settled(jax.jvp(buoyancy_factor, (u.stability,), (jnp.ones_like(u.stability),)))
 
         def sources(leaves: Array, soil: Array) -> Array:
             per_ground = jnp.sum(self.area * leaves, axis=-2)
@@ -397,9 +414,12 @@ class _Canopy:
                 clipped=False,
             ),
         )
-        responses = self._responses(leaf, saturation, air, resistances.heat, resistance, both_sides)
-        step, warming = self._answer(
-            found, u, factor, responses, self._ground_response(ground, rate), stomata.sensitivity
+        found = settled(found)
+        responses = settled(self._responses(leaf, saturation, air, resistances.heat, resistance, both_sides))
+        step, warming = settled(
+            self._answer(
+                found, u, factor, responses, settled(self._ground_response(ground, rate)), stomata.sensitivity
+            )
         )
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
         departure = jnp.mean(u.air, axis=-1)
@@ -423,7 +443,9 @@ class _Canopy:
     def _stability_rate(self, now: Array) -> Array:
         """Return the change of the stability per W m-2 of sensible heat, near a stability."""
         weather = self.around.weather
-        neutral = stability(jnp.ones_like(now) * 1e-3, weather, self.site.measurement_height, clipped=False) * 1e3
+        neutral = (
+            stability(jnp.ones_like(now) * 1e-3, weather, self.site.measurement_height, clipped=False) * 1e3
+        )
         limit = jnp.where(now < 0.0, 3.0, 0.25)
         return neutral * (1.0 - jnp.minimum(jnp.abs(now) / limit, 1.0) ** 2)
 
@@ -536,7 +558,7 @@ class _Canopy:
         c = -to_vapour * leaves.latent_by_air[..., None]
         d = 1.0 - to_vapour * leaves.latent_by_vapour[..., None]
         determinant = 1.0 / (a * d - b * c)
-        a, b, c, d = a * determinant, b * determinant, c * determinant, d * determinant
+        a, b, c, d = settled((a * determinant, b * determinant, c * determinant, d * determinant))
         heat, vapour = residual(found.heat_source, u.air), residual(found.vapour_source, u.vapour)
         warmer, moister = d * heat - b * vapour, a * vapour - c * heat
         # the soil's answer, of rank one (Woodbury): it feels the air where `over` is and gives off where `at` is
@@ -606,9 +628,7 @@ def _soil_stability(richardson: Array) -> Array:
     return (1.0 + warm) ** -0.75 - 4.0 * jnp.expm1(-climb / 4.0)
 
 
-def _fluxes(
-    options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array
-) -> Fluxes:
+def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
     """Return what the balances mean above the canopy."""
     around, weather = canopy.around, canopy.around.weather
 

@@ -8,35 +8,49 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Search", "fixed_point"]
+__all__ = ["fixed_point"]
 
 Array = Any
 Map = Callable[[Array], Array]
 
-DEPTH = 4
-"""Earlier iterations that Anderson's mixing looks back on."""
+DEPTH = 2
+"""Earlier iterations that Anderson's mixing looks back on; more made the last digits slower."""
+
+RIDGE = 1e-8
+"""Share of itself that is added to the diagonal of the mixing's equations."""
+
+TOLERANCE_OF_DERIVATIVES = 1e-8
+"""Of the linear iteration, relative."""
 
 
-class Search(NamedTuple):
-    """Where an iteration stands.
+class _Memory(NamedTuple):
+    """Where a search stands.
 
     Attributes
     ----------
     x
         ``[..., unknown]``.
     residual
-        Largest absolute change of the last iteration, ``[...]``.
+        Largest change that the map makes of the latest ``x`` it was asked about, ``[...]``.
     count
-        Iterations made.
+        Times that the map was asked.
+    change, step
+        What the map changed, and what was stepped instead, the last time.
+    changes, steps
+        How both differed from the time before, in the latest times, ``[earlier, ..., unknown]``.
     """
 
     x: Array
     residual: Array
     count: Array
+    change: Array
+    step: Array
+    changes: Array
+    steps: Array
 
 
 def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Array:
-    """Return ``x`` with ``x = function(x)``; differentiable, forwards and backwards, by whatever the function closes over.
+    """Return ``x`` with ``x = function(x)``; differentiable, both ways, by whatever the function closes over.
 
     Derivatives come from the implicit function theorem, by a linear iteration of the same kind as the search: their
     memory does not grow with the iterations, and they are those of the converged solution.
@@ -55,74 +69,59 @@ def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Arr
     fixed = jax.lax.stop_gradient(start)
 
     def solve(residual: Map, x: Array) -> Array:
-        return _search(lambda y: y - residual(y), x, tolerance, most).x
+        return _search(lambda y: -residual(y), x, tolerance, most, relative=False)
 
     def tangent_solve(linear: Map, target: Array) -> Array:
         def invert(operator: Map, wanted: Array) -> Array:
-            return _search(lambda y: y - (operator(y) - wanted), wanted, 1e-10, most, relative=True).x
+            return _search(
+                lambda y: wanted - operator(y), wanted, TOLERANCE_OF_DERIVATIVES, most, relative=True
+            )
 
         return jax.lax.custom_linear_solve(linear, target, invert, invert)
 
     return jax.lax.custom_root(lambda y: y - function(y), fixed, solve, tangent_solve)
 
 
-def _search(
-    function: Map, start: Array, tolerance: float, most: int, *, relative: bool = False
-) -> Search:
-    """Iterate until no unknown changes by more than the tolerance (relative to the largest of a member, if asked)."""
+def _search(change_at: Map, start: Array, tolerance: float, most: int, *, relative: bool) -> Array:
+    """Step until no unknown changes by more than the tolerance (relative to the largest of a member, if asked)."""
 
-    def done(x: Array, change: Array) -> Array:
-        largest = jnp.max(jnp.abs(change), axis=-1)
-        return largest / (jnp.max(jnp.abs(x), axis=-1) + 1e-30) if relative else largest
-
-    class _Memory(NamedTuple):
-        search: Search
-        value: Array
-        changes: Array
-        steps: Array
+    def largest(x: Array, change: Array) -> Array:
+        worst = jnp.max(jnp.abs(change), axis=-1)
+        return worst / (jnp.max(jnp.abs(x), axis=-1) + 1e-30) if relative else worst
 
     def proceed(memory: _Memory) -> Array:
-        return (memory.search.count < most) & jnp.any(memory.search.residual > tolerance)
+        return (memory.count < most) & jnp.any(memory.residual > tolerance)
 
     def iterate(memory: _Memory) -> _Memory:
-        x, change = memory.search.x, memory.value
-        count = memory.search.count
-        mixed = _mix(change, memory.changes, memory.steps)
-        following = x + mixed
-        settled = (memory.search.residual <= tolerance)[..., None]
-        following = jnp.where(settled, x, following)
-        value = function(following) - following
+        x, count = memory.x, memory.count
+        change = change_at(x)
+        known = count > 0
         slot = count % DEPTH
-        changes = memory.changes.at[slot].set(value - change)
-        steps = memory.steps.at[slot].set(following - x)
-        return _Memory(Search(following, done(following, value), count + 1), value, changes, steps)
+        changes = memory.changes.at[slot].set(jnp.where(known, change - memory.change, 0.0))
+        steps = memory.steps.at[slot].set(jnp.where(known, memory.step, 0.0))
+        residual = largest(x, change)
+        # what has arrived stays, and does not disturb its memory
+        step = jnp.where((residual <= tolerance)[..., None], 0.0, _mix(change, changes, steps))
+        return _Memory(x + step, residual, count + 1, change, step, changes, steps)
 
-    value = function(start) - start
     none = jnp.zeros((DEPTH, *start.shape), start.dtype)
-    begin = _Memory(Search(start, done(start, value), jnp.asarray(0)), value, none, none)
-    return jax.lax.while_loop(proceed, iterate, begin).search
+    still = jnp.zeros_like(start)
+    residual = jnp.full(start.shape[:-1], jnp.inf, start.dtype)
+    begin = _Memory(start, residual, jnp.asarray(0), still, still, none, none)
+    return jax.lax.while_loop(proceed, iterate, begin).x
 
 
 def _mix(change: Array, changes: Array, steps: Array) -> Array:
-    """Return the step that Anderson's mixing takes: the change, less what earlier steps explain of it (least squares)."""
-    gram = jnp.sum(changes[:, None] * changes[None], axis=-1)
-    right = jnp.sum(changes * change, axis=-1)
-    matrix = [[gram[i, j] for j in range(DEPTH)] for i in range(DEPTH)]
-    scale = sum(matrix[i][i] for i in range(DEPTH)) * 1e-12 + 1e-30
-    vector = [right[i] for i in range(DEPTH)]
-    for i in range(DEPTH):
-        matrix[i][i] = matrix[i][i] + scale
-    # elimination, written out: the matrices are small, and there are as many as sites and steps
-    for i in range(DEPTH):
-        for j in range(i + 1, DEPTH):
-            factor = matrix[j][i] / matrix[i][i]
-            for k in range(i, DEPTH):
-                matrix[j][k] = matrix[j][k] - factor * matrix[i][k]
-            vector[j] = vector[j] - factor * vector[i]
-    weights: list[Array] = [vector[0]] * DEPTH
-    for i in reversed(range(DEPTH)):
-        total = vector[i]
-        for k in range(i + 1, DEPTH):
-            total = total - matrix[i][k] * weights[k]
-        weights[i] = total / matrix[i][i]
-    return change - sum(weights[i][..., None] * (changes[i] + steps[i]) for i in range(DEPTH))
+    """Return the step of Anderson's mixing: the change, less what earlier steps explain of it (least squares)."""
+    a = jnp.sum(changes[0] * changes[0], axis=-1)
+    b = jnp.sum(changes[0] * changes[1], axis=-1)
+    c = jnp.sum(changes[1] * changes[1], axis=-1)
+    first, second = (jnp.sum(earlier * change, axis=-1) for earlier in changes)
+    # near convergence the earlier steps are alike, and equations of nothing but rounding must not take over
+    a, c = a * (1.0 + RIDGE) + 1e-30, c * (1.0 + RIDGE) + 1e-30
+    scale = 1.0 / (a * c - b * b + 1e-60)
+    weights = (scale * (c * first - b * second), scale * (a * second - b * first))
+    return change - sum(
+        weight[..., None] * (earlier + step)
+        for weight, earlier, step in zip(weights, changes, steps, strict=True)
+    )

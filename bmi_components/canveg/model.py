@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.published import solve_published
+from bmi_components.canveg.settled import compiled
 from bmi_components.canveg.surroundings import surroundings
 from bmi_components.errors import ConfigurationError, ValueShapeError
 from bmi_components.trained_model import TrainedModel
@@ -59,15 +60,7 @@ def run(
     return solve(options, site, parameters, dispersion, around, state.temperature, state.started)
 
 
-@partial(jax.jit, static_argnums=0)
-def _run(
-    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
-) -> tuple[Fluxes, Array]:
-    return run(options, site, parameters, dispersion, forcing, state)
-
-
-@partial(jax.jit, static_argnums=0)
-def _step(
+def _one(
     options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
 ) -> tuple[State, Fluxes]:
     """Make one step; forcing fields ``[site]``."""
@@ -75,6 +68,12 @@ def _step(
         options, site, parameters, dispersion, jax.tree.map(lambda x: x[None], forcing), state
     )
     return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda x: x[0], fluxes)
+
+
+@cache
+def _compiled(function: Any) -> Any:
+    """Return a compiled function, made with its first use since JAX's device is not settled before."""
+    return compiled(function, static_argnums=0)
 
 
 class CanVeg:
@@ -121,9 +120,7 @@ class CanVeg:
         """
         options, site, parameters, dispersion = unpack(bundle)
         kind = jnp.zeros(0).dtype
-        return cls(
-            options, site, jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), parameters), dispersion
-        )
+        return cls(options, site, jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), parameters), dispersion)
 
     def to_bundle(self, provenance: dict[str, Any] | None = None, licence: str = "") -> TrainedModel:
         """Return the model as a bundle, to be saved."""
@@ -136,9 +133,7 @@ class CanVeg:
 
     def initial_state(self, sites: int = 1) -> State:
         """Return what is remembered before the first step: nothing."""
-        nodes = (
-            self.options.iterations if self.options.kept().fixed_iterations else self.options.soil_layers
-        )
+        nodes = self.options.iterations if self.options.kept().fixed_iterations else self.options.soil_layers
         return State(jnp.zeros((sites, nodes), self.dtype), jnp.zeros(sites, self.dtype))
 
     def step(self, state: State, forcing: Forcing) -> tuple[State, Fluxes]:
@@ -158,7 +153,8 @@ class CanVeg:
         fluxes
             Fields ``[site]``, profiles ``[site, layer]``.
         """
-        return _step(self.options, self.site, self.parameters, self.dispersion, self._typed(forcing), state)
+        forcing = self._typed(forcing)
+        return _compiled(_one)(self.options, self.site, self.parameters, self.dispersion, forcing, state)
 
     def simulate(
         self, forcing: Forcing, state: State | None = None, parameters: Parameters | None = None
@@ -205,14 +201,15 @@ class CanVeg:
             forcing,
         )
 
+        leaves = jax.tree.leaves((forcing, state, parameters))
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        make = run if traced else _compiled(run)
+
         def piece(before: State, part: Forcing) -> tuple[State, tuple[Fluxes, Array]]:
-            fluxes, temperatures = _run(
-                self.options, self.site, parameters, self.dispersion, part, before
-            )
+            fluxes, temperatures = make(self.options, self.site, parameters, self.dispersion, part, before)
             return State(temperatures[-1], jnp.ones_like(before.started)), (fluxes, temperatures)
 
-        leaves = jax.tree.leaves((forcing, state, parameters))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if traced:
             _, found = jax.lax.scan(piece, state, filled)
         else:  # pieces one by one need no compilation for each length of a series
             pieces = []
@@ -221,9 +218,7 @@ class CanVeg:
                 before, part = piece(before, jax.tree.map(lambda x, i=index: x[i], filled))
                 pieces.append(part)
             found = jax.tree.map(lambda *parts: jnp.stack(parts), *pieces)
-        fluxes, temperatures = jax.tree.map(
-            lambda x: x.reshape(chunks * size, *x.shape[2:])[:steps], found
-        )
+        fluxes, temperatures = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:steps], found)
         return fluxes, State(temperatures[-1], jnp.ones_like(state.started))
 
     def _typed(self, forcing: Forcing) -> Forcing:
@@ -239,4 +234,6 @@ def load_model(bundle: TrainedModel | Path | str) -> CanVeg:
     BundleError
         If it is absent, damaged or of another kind.
     """
-    return CanVeg.from_bundle(bundle if isinstance(bundle, TrainedModel) else TrainedModel.load(Path(bundle), KIND))
+    return CanVeg.from_bundle(
+        bundle if isinstance(bundle, TrainedModel) else TrainedModel.load(Path(bundle), KIND)
+    )

@@ -333,7 +333,7 @@ def assimilate(rates: Biochemistry, air: LeafAir, guess: Array, *, amphistomatou
         following = air.slope * positive / surface
         return demand, slope, surface, following, positive / root
 
-    demand, slope, surface, following, share = at(guess)
+    demand, slope, surface, following, share = settled(at(guess))
     conductance = (air.intercept + following) / VAPOUR_OVER_CO2
     # d(conductance)/d(demand): `positive` grows by positive / root per unit of demand
     gain = (air.slope * share / surface + following * to_surface / surface) / VAPOUR_OVER_CO2
@@ -341,7 +341,8 @@ def assimilate(rates: Biochemistry, air: LeafAir, guess: Array, *, amphistomatou
     rate = slope * (gain * (surface - guess) - conductance * to_surface - 1.0) - conductance
     new = guess - excess / jnp.minimum(rate, -0.2 * conductance)
     new = jnp.clip(new, 0.3 * guess, 0.5 * guess + 1.0 * air.co2)
-    demand, slope, surface, following, _ = at(new)
+    new = settled(new)
+    demand, slope, surface, following, _ = settled(at(new))
     total = air.intercept + following
     supply = 1.0 / (to_surface + VAPOUR_OVER_CO2 / total)
     return Stomata(Leaf(demand, total, new), slope * supply / (slope + supply))

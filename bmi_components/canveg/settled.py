@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["settled"]
+__all__ = ["COMPILER_OPTIONS", "compiled", "settled"]
 
 T = TypeVar("T", bound=Any)
+
+COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""On processors XLA takes the hints away before it fuses loops, unless that pass is left out."""
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Return `jax.jit` of a function that uses `settled`, with the options of JAX's default device."""
+    if jax.default_backend() == "cpu":
+        options["compiler_options"] = COMPILER_OPTIONS
+    return jax.jit(function, **options)
 
 
 def settled(values: T) -> T:
