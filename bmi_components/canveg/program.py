@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from bmi_components.canveg.fluxes import Fluxes, Profiles, State
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.inputs import make_forcing
-from bmi_components.canveg.model import CanVeg
+from bmi_components.canveg.model import CanVeg, run
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.settled import COMPILER_OPTIONS
 from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
 from bmi_components.jax_precision import jax_precision
 
@@ -136,7 +137,10 @@ def compiled(plan: Plan) -> Program:
         arguments = (*constants, memory, shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites))
         if folder is not None:
             step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
-        return Program(start.lower(*constants).compile(), step.lower(*arguments).compile())
+        options: Any = COMPILER_OPTIONS if device_of(plan.device).platform == "cpu" else None
+        return Program(
+            start.lower(*constants).compile(), step.lower(*arguments).compile(compiler_options=options)
+        )
 
 
 def kept_trace(file: Path, function: Any, arguments: Any) -> Any:
@@ -214,16 +218,17 @@ def solve(
     options: Options, site: Site, parameters: Parameters, dispersion: Array, state: State, forcing: Forcing
 ) -> tuple[State, Fluxes]:
     """Let the model take a step; where each site has a dispersion matrix of its own, each by itself."""
-    if dispersion.ndim == 2:
-        result: tuple[State, Fluxes] = CanVeg(options, site, parameters, dispersion).step(state, forcing)
-        return result
+    if dispersion.ndim == 3:
+        own = {row.name: getattr(parameters, row.name) for row in TABLE}
 
-    def alone(site: Site, own: dict[str, Array], matrix: Array, state: State, forcing: Forcing) -> Any:
-        return CanVeg(options, site, parameters._replace(**own), matrix).step(state, forcing)
+        def alone(place: Site, values: dict[str, Array], *others: Any) -> tuple[State, Fluxes]:
+            return solve(options, place, parameters._replace(**values), *others)
 
-    own = {row.name: getattr(parameters, row.name) for row in TABLE}
-    found: tuple[State, Fluxes] = jax.vmap(alone)(site, own, dispersion, state, forcing)
-    return found
+        found: tuple[State, Fluxes] = jax.vmap(alone)(site, own, dispersion, state, forcing)
+        return found
+    one_step = jax.tree.map(lambda field: field[None], forcing)
+    fluxes, temperatures = run(options, site, parameters, dispersion, one_step, state)
+    return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda field: field[0], fluxes)
 
 
 def scalars(fluxes: Fluxes, air_temperature: Array, *, frozen_quirk: bool) -> list[Array]:
