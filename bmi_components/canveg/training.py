@@ -24,6 +24,7 @@ from bmi_components.canveg.model import CanVeg, load_model
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters
 from bmi_components.canveg.recipe import Recipe, Training, identity, load_recipe
+from bmi_components.canveg.settled import compiled
 from bmi_components.canveg.tower import (
     TowerFluxes,
     TowerForcing,
@@ -247,7 +248,7 @@ class Trainer(TrainingRun[Recipe]):
             change, state = self.optimiser.update(gradient, state, free)
             return optax.apply_updates(free, change), state, jnp.where(jnp.isfinite(norm), value, jnp.nan)
 
-        return _Programs(jax.jit(record.cut), jax.jit(update), jax.jit(judge))
+        return _Programs(jax.jit(record.cut), compiled(update), compiled(judge))
 
     def memory(self) -> Archive:
         """Return parameters, optimiser and the best so far; the pieces follow from the seed and their number."""
