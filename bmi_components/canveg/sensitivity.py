@@ -19,6 +19,7 @@ from bmi_components.canveg import plots
 from bmi_components.canveg.fluxes import Fluxes, State
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.settled import compiled
 from bmi_components.canveg.targets import TARGETS
 from bmi_components.canveg.tower import TowerForcing
 from bmi_components.errors import ConfigurationError
@@ -151,7 +152,7 @@ def derivatives(
         fluxes, last = model.simulate(air, state, model.parameters._replace(**values))
         return jnp.stack([jnp.sum(getattr(fluxes, name)) for name in outputs]), last
 
-    @jax.jit
+    @compiled
     def backwards(
         air: Forcing, state: State, weights: Any, later: State
     ) -> tuple[dict[str, Any], Forcing, State]:
@@ -268,7 +269,7 @@ def derivatives_by_step(
         fluxes, last = model.simulate(air, state, changed)
         return jnp.stack([getattr(fluxes, name)[:, 0] for name in outputs], axis=-1), last
 
-    @jax.jit
+    @compiled
     def along(air: Forcing, state: State, direction: Any, moved: State) -> tuple[Any, Any]:
         found: tuple[Any, Any] = jax.jvp(lambda v, s: run(v, air, s), (values, state), (direction, moved))
         return found
@@ -393,7 +394,7 @@ def sobol_indices(
     sets: Array = sampling.sample(problem, samples, calc_second_order=False, seed=seed)
     kind = _floating(model)
 
-    @jax.jit
+    @compiled
     def means(points: Any) -> Any:
         changed = {name: points[:, column] for column, name in enumerate(names)}
         air = Forcing(
