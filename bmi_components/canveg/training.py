@@ -20,9 +20,10 @@ from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_
 from bmi_components.canveg.evaluation import Evaluation, evaluate, markdown, write_evaluations
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.gauss_newton import gauss_newton_step
+from bmi_components.canveg.humidity import as_relative_humidity
 from bmi_components.canveg.model import CanVeg, load_model
 from bmi_components.canveg.options import Options
-from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters
+from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters, draw_network
 from bmi_components.canveg.recipe import Recipe, Training, identity, load_recipe
 from bmi_components.canveg.settled import compiled
 from bmi_components.canveg.tower import (
@@ -487,13 +488,21 @@ def _all_of_next(values: Mask, count: int) -> Mask:
 def _start(recipe: Recipe, data: Data) -> Parameters:
     """Return the parameters that training starts from."""
     given = recipe.parameters
-    if recipe.start is None:
-        parameters = default_parameters(given, seed=recipe.seed)
-    else:
-        parameters = load_model(recipe.start).parameters
-        chosen = default_parameters(given)
+    parameters = default_parameters(given, seed=recipe.seed)
+    kind = parameters.clumping.dtype
+    learnt = None if recipe.start is None else load_model(recipe.start)
+    if learnt is not None:
         names = {row.published_name: row.name for row in TABLE} | {row.name: row.name for row in TABLE}
-        parameters = parameters._replace(**{names[key]: getattr(chosen, names[key]) for key in given})
+        kept = {name for name in Parameters._fields if name not in {names[key] for key in given}}
+        parameters = parameters._replace(**{name: getattr(learnt.parameters, name) for name in kept})
+    hybrid = recipe.options.conductance == "hybrid"
+    if hybrid and (learnt is None or learnt.options.conductance != "hybrid"):
+        network = as_relative_humidity(draw_network(recipe.seed))
+        parameters = parameters._replace(
+            humidity_network=jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), network)
+        )
+    if learnt is not None and learnt.options.conductance == recipe.options.conductance:
+        return parameters  # its networks know their inputs in its own scaling
     forcing, train = data.forcing.forcing, data.parts["train"]
     moisture, temperature = forcing.soil_moisture[train], forcing.air_temperature[train]
     respired = data.fluxes.soil_respiration[train]
@@ -507,9 +516,6 @@ def _start(recipe: Recipe, data: Data) -> Parameters:
         temperature.max(),
         *range_,
     )
-    if recipe.start is not None:  # its networks know their inputs in its own scaling
-        return parameters
-    kind = parameters.clumping.dtype
     return parameters._replace(scaling=Scaling(*(jnp.asarray(value, kind) for value in scaling)))
 
 
