@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmi_components.canveg.parameters import Parameters
+from bmi_components.canveg.settled import settled
 from bmi_components.canveg.weather import GRAVITY
 
 __all__ = [
@@ -83,8 +84,9 @@ def leaf_resistances_published(
     root = jnp.sqrt(reynolds)
     # powers of products, so that the slow functions see what does not change from leaf to leaf
     turbulent = reynolds > 14000.0
-    forced = parameters.boundary_layer_enhancement * jnp.where(
-        turbulent, 0.036 * jnp.exp(0.8 * jnp.log(reynolds)), 0.66 * root
+    forced = settled(
+        parameters.boundary_layer_enhancement
+        * jnp.where(turbulent, 0.036 * jnp.exp(0.8 * jnp.log(reynolds)), 0.66 * root)
     )
     free = grashof > reynolds * reynolds
     buoyant = jnp.where(free, grashof, 1.0)
@@ -112,7 +114,9 @@ def leaf_resistances(
     laminar = 0.66 * 0.66 * reynolds
     # equal to the laminar transfer at a Reynolds number of 14,000
     turbulent = laminar * (reynolds / 14000.0) ** 0.6
-    forced = parameters.boundary_layer_enhancement**2 * jnp.where(reynolds > 14000.0, turbulent, laminar)
+    forced = settled(
+        parameters.boundary_layer_enhancement**2 * jnp.where(reynolds > 14000.0, turbulent, laminar)
+    )
     coefficient = jnp.sqrt(jnp.sqrt(forced * forced + 0.0625 * grashof)) * expansion * 1e-6 / length
     return _resistances(coefficient, parameters)
 

@@ -672,7 +672,7 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
         stability=found.stability,
         imbalance=net - latent - sensible - found.soil_heat,
         residual=residual,
-        converged=(residual <= 10.0 * TOLERANCE).astype(net.dtype),
+        converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
             air_temperature=profile(weather.air_temperature, found.heat_source),
             vapour_pressure=profile(weather.vapour_pressure, found.vapour_source),

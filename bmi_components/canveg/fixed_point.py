@@ -62,14 +62,15 @@ def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Arr
     start
         First guess.
     tolerance
-        Of the largest change in an iteration.
+        Of the largest change in an iteration; in single precision a hundred times as much.
     most
         Iterations after which the search ends anyway.
     """
     fixed = jax.lax.stop_gradient(start)
+    coarse = 100.0 if fixed.dtype == jnp.float32 else 1.0
 
     def solve(residual: Map, x: Array) -> Array:
-        return _search(lambda y: -residual(y), x, tolerance, most, relative=False)
+        return _search(lambda y: -residual(y), x, coarse * tolerance, most, relative=False)
 
     def tangent_solve(linear: Map, target: Array) -> Array:
         def invert(operator: Map, wanted: Array) -> Array:
@@ -118,8 +119,9 @@ def _mix(change: Array, changes: Array, steps: Array) -> Array:
     c = jnp.sum(changes[1] * changes[1], axis=-1)
     first, second = (jnp.sum(earlier * change, axis=-1) for earlier in changes)
     # near convergence the earlier steps are alike, and equations of nothing but rounding must not take over
-    a, c = a * (1.0 + RIDGE) + 1e-30, c * (1.0 + RIDGE) + 1e-30
-    scale = 1.0 / (a * c - b * b + 1e-60)
+    floor = RIDGE * (a + c) + jnp.finfo(change.dtype).tiny ** 0.5
+    a, c = a + floor, c + floor
+    scale = 1.0 / (a * c - b * b)
     weights = (scale * (c * first - b * second), scale * (a * second - b * first))
     return change - sum(
         weight[..., None] * (earlier + step)

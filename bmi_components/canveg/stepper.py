@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bmi_components.canveg.differentiable import differentiable
 from bmi_components.canveg.inputs import local_time
 from bmi_components.canveg.names import AIR, CANOPY, PROFILES, SCALARS
 from bmi_components.canveg.options import Options
@@ -26,6 +27,7 @@ from bmi_components.canveg.program import (
     device_of,
     pack,
 )
+from bmi_components.differentiable import Differentiable
 from bmi_components.errors import ForcingError
 from bmi_components.jax_precision import jax_precision
 from bmi_components.stepper import Stepper, check_state
@@ -113,20 +115,19 @@ class CanVegStepper(Stepper):
         self._zone = np.array([self._zones.index(offset) for offset in setup.offsets])
         leaves, structure = jax.tree.flatten(constants)
         matrix = dispersion.astype(setup.dtype)
-        self._program = compiled(
-            Plan(
-                options,
-                tuple(v.symbol for v in setup.inputs),
-                setup.slow,
-                setup.profiles,
-                self.size,
-                setup.dtype,
-                setup.device,
-                tuple(np.shape(leaf) for leaf in leaves),
-                structure,
-                matrix.shape,
-            )
+        self._plan = Plan(
+            options,
+            tuple(v.symbol for v in setup.inputs),
+            setup.slow,
+            setup.profiles,
+            self.size,
+            setup.dtype,
+            setup.device,
+            tuple(np.shape(leaf) for leaf in leaves),
+            structure,
+            matrix.shape,
         )
+        self._program = compiled(self._plan)
         with jax_precision(self.dtype):
             self._dispersion = _shared(matrix.tobytes(), matrix.shape, setup.dtype, setup.device)
             self._packed = self._upload(pack(constants, setup.dtype))
@@ -139,8 +140,7 @@ class CanVegStepper(Stepper):
 
     def step(self, forcings: Any, time: float, outputs: Any) -> Any:
         """Solve the canopy's balances for one step."""
-        found = local_time(self._start + time + self.time_step, self._zones)
-        moment = np.array(found, self.dtype)[self._zone].T.reshape(-1)
+        moment = self._moment(time)
         on_host = self.backend == "numpy"
         if on_host:
             forcings = forcings.astype(self.dtype)
@@ -157,11 +157,16 @@ class CanVegStepper(Stepper):
         outputs[:] = values
         return outputs
 
+    def _moment(self, time: float) -> Array:
+        """Return the day of the year of all sites, then their hour, at the end of the step that begins at a time."""
+        found = local_time(self._start + time + self.time_step, self._zones)
+        return np.array(found, self.dtype)[self._zone].T.reshape(-1)
+
     def _refuse(self, forcings: Array, values: Array) -> None:
         """Say at which site there is no solution, and with what."""
         site, start = 0, 0
         for v in self.outputs:
-            size = self.extra_grids.get(v.grid, self.size)
+            size = self._elements(v)
             wrong = np.flatnonzero(~np.isfinite(values[start : start + size]))
             start += size
             if wrong.size:
@@ -176,9 +181,26 @@ class CanVegStepper(Stepper):
             "its state, possible?"
         )
 
+    def _elements(self, v: Variable) -> int:
+        return self.extra_grids.get(v.grid, self.size)
+
     def initial_outputs(self, outputs: NDArray[np.float64]) -> None:
         """Nothing flows before the first step."""
         outputs[:] = 0.0
+
+    def differentiable(self) -> Differentiable:
+        """Return the canopies as a function of their parameters; of the physical ones, not the networks' weights."""
+        return differentiable(
+            self._plan,
+            self._constants,
+            self._dispersion,
+            self._memory,
+            self._moment,
+            self.inputs,
+            self.outputs,
+            [self._elements(v) for v in self.outputs],
+            self.parameters,
+        )
 
     # ---------------------------------------------------------------- state
 
