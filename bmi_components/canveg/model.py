@@ -93,7 +93,8 @@ class CanVeg:
     Raises
     ------
     ConfigurationError
-        If the dispersion matrix does not fit the layers.
+        If the dispersion matrix does not fit the layers, or leaves of the corrected mode give off more light than they
+        get (as those of some published models do).
     """
 
     def __init__(self, options: Options, site: Site, parameters: Parameters, dispersion: Array) -> None:
@@ -103,6 +104,8 @@ class CanVeg:
                 f"canveg: the dispersion matrix has shape {tuple(np.shape(dispersion))}; {options.layers} layers and "
                 f"{options.atmosphere_layers} above them need {expected}"
             )
+        if not options.kept().single_shortwave_sweep:
+            _check_leaves(parameters)
         self.options = options
         self.parameters = jax.tree.map(jnp.asarray, parameters)
         self.dtype = self.parameters.clumping.dtype
@@ -224,6 +227,21 @@ class CanVeg:
     def _typed(self, forcing: Forcing) -> Forcing:
         """Return the forcing in the model's floating-point type."""
         return Forcing(*(jnp.asarray(field, self.dtype) for field in forcing))
+
+
+def _check_leaves(parameters: Parameters) -> None:
+    """Refuse leaves that reflect and let through more light than falls on them."""
+    for band in ("par", "nir"):
+        reflectance, transmittance = f"{band}_reflectance", f"{band}_transmittance"
+        values = getattr(parameters, reflectance), getattr(parameters, transmittance)
+        if any(isinstance(value, jax.core.Tracer) for value in values):
+            continue
+        worst = float(np.max(np.asarray(values[0]) + np.asarray(values[1])))
+        if worst >= 1.0:
+            raise ConfigurationError(
+                f"canveg: {reflectance} and {transmittance} add up to {worst:.3g}; the corrected mode needs less than 1 "
+                "(mode reference takes such parameters)"
+            )
 
 
 def load_model(bundle: TrainedModel | Path | str) -> CanVeg:
