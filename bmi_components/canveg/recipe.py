@@ -150,7 +150,7 @@ class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     coarse: Coarse | None = None
 
     def __post_init__(self) -> None:
-        if self.rise >= self.iterations:
+        if self.method == "adam" and self.rise >= self.iterations:
             raise ValueError(f"rise {self.rise} must be less than iterations {self.iterations}")
         if self.coarse is not None and self.coarse.iterations >= self.iterations:
             raise ValueError(
