@@ -245,9 +245,9 @@ class Trainer(TrainingRun[Recipe]):
 
         def update(free: Free, state: Any, whole: _Pieces, starts: Array) -> tuple[Free, Any, Array]:
             value, gradient = jax.value_and_grad(loss)(free, record.cut(whole, starts))
-            norm = optax.global_norm(gradient)
+            total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient))
             change, state = self.optimiser.update(gradient, state, free)
-            return optax.apply_updates(free, change), state, jnp.where(jnp.isfinite(norm), value, jnp.nan)
+            return optax.apply_updates(free, change), state, jnp.where(jnp.isfinite(total), value, jnp.nan)
 
         return _Programs(jax.jit(record.cut), compiled(update), compiled(judge))
 

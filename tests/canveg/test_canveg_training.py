@@ -303,6 +303,29 @@ def test_a_batch_without_finite_derivatives_changes_nothing(
     assert trainer.damping == trainer.recipe.training.damping
 
 
+def test_adam_goes_down_the_true_gradient(tmp_path: Path, make_trainer: Callable[..., Trainer]) -> None:
+    training = {"method": "adam", "iterations": 6, "pieces": 4, "days": 1.0, "warm_up": 0.25, "rise": 0}
+    trainer = make_trainer(tmp_path, training=training)
+    judge = trainer._compiled(0).judge
+    trainer._programs = {}  # what is shared has another optimiser
+    pieces = trainer._record.cut(
+        trainer._record.whole, trainer._record.draw(np.random.default_rng([0, 0, 0]))
+    )
+
+    def loss(name: str, change: float) -> float:
+        moved = trainer.free["parameters"] | {name: trainer.free["parameters"][name] + change}
+        return float(np.sum(np.asarray(judge(trainer.free | {"parameters": moved}, pieces)[0]) ** 2))
+
+    slopes = {name: loss(name, 1e-3) - loss(name, -1e-3) for name in TRUTH}
+    before = dict(trainer.free["parameters"])
+    assert np.isfinite(trainer.iterate())
+    for name, slope in slopes.items():  # the first step of Adam has one length
+        change = float(trainer.free["parameters"][name] - before[name])
+        assert change == pytest.approx(-np.sign(slope) * trainer.recipe.training.learning_rate, rel=1e-3), (
+            name
+        )
+
+
 def test_a_step_of_least_squares_solves_what_is_linear() -> None:
     generator = np.random.default_rng(0)
     matrix, truth = generator.normal(size=(30, 4)), np.array([0.3, -0.2, 0.5, 0.1])
