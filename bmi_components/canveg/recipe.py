@@ -95,7 +95,10 @@ class Loss(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
 
 
 class Coarse(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """First updates with fewer layers, whose parameters are nearly those of many at a share of the cost."""
+    """First updates with fewer layers, whose parameters are nearly those of many at a share of the cost.
+
+    After the last of them the validation is of all layers; if no other update follows, that is what ships.
+    """
 
     layers: Positive = 8
     iterations: Positive = 12
@@ -152,9 +155,9 @@ class Training(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     def __post_init__(self) -> None:
         if self.method == "adam" and self.rise >= self.iterations:
             raise ValueError(f"rise {self.rise} must be less than iterations {self.iterations}")
-        if self.coarse is not None and self.coarse.iterations >= self.iterations:
+        if self.coarse is not None and self.coarse.iterations > self.iterations:
             raise ValueError(
-                f"coarse.iterations {self.coarse.iterations} must be less than iterations {self.iterations}"
+                f"coarse.iterations {self.coarse.iterations} must not be more than iterations {self.iterations}"
             )
 
 

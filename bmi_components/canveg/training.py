@@ -170,9 +170,10 @@ class Trainer(TrainingRun[Recipe]):
         """Loss of the validation blocks and efficiencies of LE and NEE, if due; remembers the best parameters."""
         coarse = self.recipe.training.coarse
         # parameters for few layers do not ship
-        if coarse is not None and self.iteration == coarse.iterations + 1:
+        if coarse is not None and self.iteration == coarse.iterations:
             self.best_score = math.inf
-        if self.iteration % self.recipe.validate_every and self.iteration != self.iterations:
+        due = {self.iterations, self.iterations if coarse is None else coarse.iterations}
+        if self.iteration % self.recipe.validate_every and self.iteration not in due:
             return None
         scores = self.validate()
         if scores[0] < self.best_score or not math.isfinite(self.best_score):
@@ -181,7 +182,7 @@ class Trainer(TrainingRun[Recipe]):
 
     def validate(self) -> tuple[float, float, float]:
         """Return the loss of the validation blocks, and the efficiencies of LE and NEE; NaN where not observed."""
-        _, squares = self._compiled(self.iteration - 1).judge(self.free, self._record.validation)
+        _, squares = self._compiled(self.iteration).judge(self.free, self._record.validation)
         errors = dict(zip(self._record.names, np.asarray(squares), strict=True))
         loss = sum(
             float(weight * errors[name] / self._record.variances[name])
