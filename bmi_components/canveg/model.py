@@ -26,8 +26,11 @@ __all__ = ["KIND", "STEPS_AT_ONCE", "CanVeg", "load_model", "run"]
 
 Array = Any
 
-STEPS_AT_ONCE = 48
-"""Steps that are solved side by side; more do not fit a core's cache and take longer each."""
+STEPS_AT_ONCE = 96
+"""Steps of 50 layers that are solved side by side; more do not fit a core's cache and take longer each."""
+
+MOST_STEPS_AT_ONCE = 512
+"""Steps of a few layers that are solved side by side: all iterate as often as the slowest needs."""
 
 
 def run(
@@ -194,7 +197,8 @@ class CanVeg:
         steps, sites = shape
         state = self.initial_state(sites) if state is None else state
         parameters = self.parameters if parameters is None else parameters
-        size = max(1, min(steps, -(-STEPS_AT_ONCE // sites)))
+        together = min(MOST_STEPS_AT_ONCE, STEPS_AT_ONCE * 50 // self.options.layers)
+        size = max(1, min(steps, -(-together // sites)))
         chunks = -(-steps // size)
         # the last piece is filled up with its last step, so that all have one shape and are compiled once
         filled = jax.tree.map(
