@@ -262,6 +262,72 @@ def ball_berry_configuration() -> str:
     return settings(BallBerrySettings, "###")
 
 
+INSTEAD = {
+    "rounded_constants": "Full precision.",
+    "frozen_latent_heat": "333,000 J kg⁻¹.",
+    "visible_light_in_near_infrared": "Direct near infrared.",
+    "single_shortwave_sweep": "All reflections, solved directly.",
+    "inconsistent_leaf_balance": "One balance, closed by Newton's method with the coupled solution.",
+    "switched_limitation": "The smooth minimum of both rates at the CO₂ inside the leaf, which is solved for.",
+    "double_dark_respiration": "Taken once; light inhibits it smoothly.",
+    "missing_dark_respiration": "NEE is soil respiration less net assimilation of the leaves.",
+    "cold_oxygen_kinetics": "Arrhenius, with the activation energy of the table.",
+    "co2_by_mass": "Moles.",
+    "neutral_soil_source": "The same stability for both.",
+    "folded_soil_stability": "A factor that falls evenly with stability.",
+    "poor_soil_conductivity": "0.57 and 0.8 W m⁻¹ K⁻¹.",
+    "forgetful_soil": "A profile that is carried from step to step; its surface closes the soil's balance.",
+    "fixed_iterations": "Iterated until nothing changes; output `converged` says whether it did.",
+}
+"""What CanVeg does where it does not keep a property of the published model."""
+
+
+def canveg_quirks() -> str:
+    """Return the properties of the published canopy model that its corrected form mends."""
+    from bmi_components.canveg.options import Quirks
+
+    described = msgspec.json.schema(Quirks)["$defs"]["Quirks"]["properties"]
+    rows = [[f"`{name}`", described[name]["description"], INSTEAD[name]] for name in Quirks.__struct_fields__]
+    return table(["name", "published model, `mode: reference`", "`mode: corrected`"], rows)
+
+
+def canveg_parameters() -> str:
+    """Return the parameters of the canopy model."""
+    from bmi_components.canveg.parameters import TABLE
+
+    rows = []
+    for row in TABLE:
+        bounds = "" if row.lower is None or row.upper is None else valid((row.lower, row.upper))
+        rows.append(
+            [
+                f"`{row.name}`",
+                row.meaning,
+                row.units,
+                number(row.default),
+                bounds,
+                "yes" if row.trained else "",
+                f"`{row.published_name}`" if row.published_name else "",
+                row.source,
+            ]
+        )
+    return table(["name", "meaning", "unit", "default", "bounds", "trained", "published as", "source"], rows)
+
+
+def canveg_outputs() -> str:
+    """Return what CanVeg publishes."""
+    from bmi_components.canveg.names import PROFILES, SCALARS
+
+    rows = [[f"`{v.name}`", v.units, v.description, f"`{v.symbol}`"] for v in (*SCALARS, *PROFILES)]
+    return table(["name", "units", "what it is", "symbol"], rows)
+
+
+def canveg_configuration() -> str:
+    """Return the keys of CanVeg's configuration file."""
+    from bmi_components.canveg.settings import CanVegSettings
+
+    return settings(CanVegSettings, "###")
+
+
 def lorenz_configuration() -> str:
     """Return the keys of Lorenz63's configuration file."""
     from bmi_components.fourdvarnet.forecast import Lorenz63Settings
@@ -377,6 +443,10 @@ GENERATED: dict[str, Callable[[], str]] = {
         assimilation_configuration,
         ball_berry_configuration,
         benchmarks,
+        canveg_configuration,
+        canveg_outputs,
+        canveg_parameters,
+        canveg_quirks,
         configuration,
         evapotranspiration_configuration,
         flux_configuration,
