@@ -542,7 +542,7 @@ def _optimiser(training: Training) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=training.learning_rate / max(training.rise, 1),
         peak_value=training.learning_rate,
-        warmup_steps=training.rise,
+        warmup_steps=min(training.rise, training.iterations - 1),
         decay_steps=training.iterations,
         end_value=training.learning_rate * training.final_fraction,
     )
