@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -115,7 +115,7 @@ def _read_table(path: Path) -> tuple[Catchment, ...]:
                     raise ConfigurationError(
                         f"{path} line {number}: {key} is {text!r}, not a number"
                     ) from None
-        place = {key: values.pop(key) for key in known if key in values}
+        place: dict[str, Any] = {key: values.pop(key) for key in known if key in values}
         catchments.append(Catchment(id=row["id"], attributes=values, **place))
     return tuple(catchments)
 

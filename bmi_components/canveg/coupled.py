@@ -200,8 +200,10 @@ class _Column:
         rows = (self.fading, self.entry, self.resistance, self.bottom, falls, still, slope, surface)
         if still.shape[0] == 1:
             _, found = step(first, jax.tree.map(lambda x: x[0], rows))
-            return jax.tree.map(lambda x: x[None], found)
-        return jax.lax.scan(step, first, rows)[1]
+            alone: tuple[Array, Array, Array] = jax.tree.map(lambda x: x[None], found)
+            return alone
+        solved: tuple[Array, Array, Array] = jax.lax.scan(step, first, rows)[1]
+        return solved
 
 
 def solve_coupled(
@@ -587,7 +589,7 @@ class _Canopy:
 
 
 class _Ground(NamedTuple):
-    """Net radiation, latent and sensible heat of the soil's surface, W m-2, latent heat per Pa; or their changes per K."""
+    """Net radiation, latent and sensible heat of the soil's surface, W m-2, latent heat per Pa; or changes per K."""
 
     net: Array
     latent: Array
@@ -596,7 +598,7 @@ class _Ground(NamedTuple):
 
 
 class _Responses(NamedTuple):
-    """Answers of leaves to the air: of their temperature ``[..., 2, layer]``, and of a mean layer's fluxes ``[...]``."""
+    """Answers of leaves to the air: of their temperature ``[..., 2, layer]``, of a mean layer's fluxes ``[...]``."""
 
     leaf_by_air: Array
     leaf_by_vapour: Array

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["fixed_point"]
 
@@ -119,7 +120,7 @@ def _mix(change: Array, changes: Array, steps: Array) -> Array:
     c = jnp.sum(changes[1] * changes[1], axis=-1)
     first, second = (jnp.sum(earlier * change, axis=-1) for earlier in changes)
     # near convergence the earlier steps are alike, and equations of nothing but rounding must not take over
-    floor = RIDGE * (a + c) + jnp.finfo(change.dtype).tiny ** 0.5
+    floor = RIDGE * (a + c) + float(np.finfo(change.dtype).tiny) ** 0.5
     a, c = a + floor, c + floor
     scale = 1.0 / (a * c - b * b)
     weights = (scale * (c * first - b * second), scale * (a * second - b * first))

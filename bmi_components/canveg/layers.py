@@ -1,7 +1,7 @@
 """Diffuse radiation in a stack of equal layers that transmit, reflect and emit, with sources in each: solved directly.
 
-In an endless stack a wave that goes down shrinks by a factor ``decay`` per layer and is accompanied by one that goes up,
-``reflectance`` times as large. Sources send out such waves in both directions; two more, from the top and from the
+In an endless stack a wave that goes down shrinks by a factor ``decay`` per layer and is accompanied by one that goes
+up, ``reflectance`` times as large. Sources send out such waves in both directions; two more, from the top and from the
 ground, meet the boundary conditions. No sweeps, no iteration, no systems of equations.
 """
 

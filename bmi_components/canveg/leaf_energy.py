@@ -121,8 +121,8 @@ def balance(
 ) -> LeafEnergy:
     """Take one step of Newton's method towards the temperature at which the leaf's balance closes.
 
-    The fluxes returned belong to the new temperature by the same linearisation, so that they close at each step, and are
-    exact where the temperature no longer changes.
+    The fluxes returned belong to the new temperature by the same linearisation, so that they close at each step, and
+    are exact where the temperature no longer changes.
 
     Parameters
     ----------

@@ -160,7 +160,10 @@ class CanVeg:
             Fields ``[site]``, profiles ``[site, layer]``.
         """
         forcing = self._typed(forcing)
-        return _compiled(_one)(self.options, self.site, self.parameters, self.dispersion, forcing, state)
+        made: tuple[State, Fluxes] = _compiled(_one)(
+            self.options, self.site, self.parameters, self.dispersion, forcing, state
+        )
+        return made
 
     def simulate(
         self, forcing: Forcing, state: State | None = None, parameters: Parameters | None = None
@@ -243,8 +246,8 @@ def _check_leaves(parameters: Parameters) -> None:
         worst = float(np.max(np.asarray(values[0]) + np.asarray(values[1])))
         if worst >= 1.0:
             raise ConfigurationError(
-                f"canveg: {reflectance} and {transmittance} add up to {worst:.3g}; the corrected mode needs less than 1 "
-                "(mode reference takes such parameters)"
+                f"canveg: {reflectance} and {transmittance} add up to {worst:.3g}; the corrected mode needs less "
+                "than 1 (mode reference takes such parameters)"
             )
 
 

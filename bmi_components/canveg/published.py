@@ -235,7 +235,7 @@ def _surface(
     warming: Array,
     steps: _SoilSteps,
 ) -> _Soil:
-    """Return the heat balance of the soil's surface after Paw U (1987), with three different temperatures of the air."""
+    """Return the heat balance of the soil's surface after Paw U (1987), with three temperatures of the air."""
     weather, column, p = around.weather, steps.column, parameters
     temperature, vapour_pressure = air
     surface = unknowns.surface

@@ -28,4 +28,6 @@ def settled(values: T) -> T:
     XLA's fusion on processors copies even sines and cosines into every loop that needs them: without this, the
     canopy took four times as long to compile and twice as long to run.
     """
-    return jax.lax.optimization_barrier(values)
+    barrier: Any = jax.lax.optimization_barrier
+    held: T = barrier(values)
+    return held

@@ -58,14 +58,13 @@ def make_column(layers: int) -> Column:
 
     New arrays each time: JAX 0.10 remembers for an array the precision that it had in the first program that held it.
     """
-    thickness = 2.0 ** np.arange(1, layers + 1)
-    thickness /= thickness.sum()
+    doubled = 2.0 ** np.arange(1, layers + 1)
+    thickness = np.asarray(doubled / doubled.sum(), dtype=np.float64)
     depth = np.concatenate([[0.0], np.cumsum(thickness)])
     capacity = np.concatenate([thickness[:1], depth[2:] - depth[:-2]])
     conduction = np.zeros((layers, layers))
-    for layer in range(
-        layers
-    ):  # layer `layer` joins node `layer` to the next; the last joins the bottom, which is held
+    # each layer joins the node above it to the one below; the last joins the bottom, which is held
+    for layer in range(layers):
         conduction[layer, layer] += 1.0 / thickness[layer]
         if layer + 1 < layers:
             conduction[layer + 1, layer + 1] += 1.0 / thickness[layer]

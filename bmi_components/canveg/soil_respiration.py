@@ -15,7 +15,7 @@ Array = Any
 
 
 def respiration_q10(temperature: Array, soil_moisture: Array, parameters: Parameters) -> Array:
-    """Return soil respiration, umol m-2 s-1, of soil temperature (K) and moisture (m3 m-3): base Q10^((T-10)/10) theta^c."""
+    """Return soil respiration, umol m-2 s-1, of soil temperature (K) and moisture: base Q10^((T-10)/10) theta^c."""
     p = parameters
     wet = soil_moisture > 0.0
     moisture = jnp.where(wet, jnp.where(wet, soil_moisture, 1.0) ** p.respiration_moisture_exponent, 0.0)

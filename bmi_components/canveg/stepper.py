@@ -160,7 +160,8 @@ class CanVegStepper(Stepper):
     def _moment(self, time: float) -> Array:
         """Return the day of the year of all sites, then their hour, at the end of the step that begins at a time."""
         found = local_time(self._start + time + self.time_step, self._zones)
-        return np.array(found, self.dtype)[self._zone].T.reshape(-1)
+        moment: Array = np.array(found, self.dtype)[self._zone].T.reshape(-1)
+        return moment
 
     def _refuse(self, forcings: Array, values: Array) -> None:
         """Say at which site there is no solution, and with what."""

@@ -84,9 +84,8 @@ class Surroundings(NamedTuple):
 def of_leaves(parameters: Parameters, axes: int) -> Parameters:
     """Return parameters that broadcast against arrays with ``axes`` more axes than one value per site."""
     index = (..., *[None] * axes)
-    return parameters._replace(
-        **{row.name: jnp.asarray(getattr(parameters, row.name))[index] for row in TABLE}
-    )
+    spread: dict[str, Any] = {row.name: jnp.asarray(getattr(parameters, row.name))[index] for row in TABLE}
+    return parameters._replace(**spread)
 
 
 def _from_zenith(sine: Array, rounded: bool) -> tuple[Array, Array]:
