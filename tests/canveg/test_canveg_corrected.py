@@ -21,9 +21,9 @@ from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.layers import make_stack, propagate
 from bmi_components.canveg.model import CanVeg
 from bmi_components.canveg.options import Options
-from bmi_components.canveg.settled import compiled
-from bmi_components.canveg.surroundings import surroundings
+from bmi_components.canveg.settled import COMPILER_OPTIONS, compiled
 from bmi_components.canveg.sun import sine_of_elevation
+from bmi_components.canveg.surroundings import surroundings
 from bmi_components.jax_precision import jax_precision
 
 TOWERS = ("US-Bi1_test-model", "US-Whs_test-model", "US-Me2_test-model")
@@ -211,7 +211,9 @@ class Derivatives:
                 self.values, self.forcing
             )
         # compiling takes nearly all of the time
-        self.derive: Callable[..., Any] = traced.compile({"xla_backend_optimization_level": 0})
+        self.derive: Callable[..., Any] = traced.compile(
+            COMPILER_OPTIONS | {"xla_backend_optimization_level": 0}
+        )
 
     def central(self, values: Any, forcing: Forcing, change: Callable[[float], tuple[Any, Forcing]]) -> Any:
         """Return the change of the three fluxes per share of change."""
@@ -276,7 +278,7 @@ RANGES = {
     "leaf_area_index": (0.0, 8.0),
     "canopy_height": (0.1, 20.0),
 }
-"""What towers measure, faults included: negative radiation at night, soil without water, no leaves, 9 m s-1 at US-Me2."""
+"""What towers measure, faults included: negative radiation at night, soil without water, no leaves, strong wind."""
 
 EDGES = {
     "shortwave": 0.0,
