@@ -21,7 +21,7 @@ from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.layers import make_stack, propagate
 from bmi_components.canveg.model import CanVeg
 from bmi_components.canveg.options import Options
-from bmi_components.canveg.settled import COMPILER_OPTIONS, compiled
+from bmi_components.canveg.settled import compiled
 from bmi_components.canveg.sun import sine_of_elevation
 from bmi_components.canveg.surroundings import surroundings
 from bmi_components.jax_precision import jax_precision
@@ -207,13 +207,10 @@ class Derivatives:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(coupled, "TOLERANCE", 1e-12)
-            traced = jax.jit(jax.jacrev(fluxes, argnums=(0, 1), has_aux=True)).lower(
+            traced = compiled(jax.jacrev(fluxes, argnums=(0, 1), has_aux=True)).lower(
                 self.values, self.forcing
             )
-        # compiling takes nearly all of the time
-        self.derive: Callable[..., Any] = traced.compile(
-            COMPILER_OPTIONS | {"xla_backend_optimization_level": 0}
-        )
+        self.derive: Callable[..., Any] = traced.compile()
 
     def central(self, values: Any, forcing: Forcing, change: Callable[[float], tuple[Any, Forcing]]) -> Any:
         """Return the change of the three fluxes per share of change."""
