@@ -266,6 +266,7 @@ INSTEAD = {
     "rounded_constants": "Full precision.",
     "frozen_latent_heat": "333,000 J kg⁻¹.",
     "visible_light_in_near_infrared": "Direct near infrared.",
+    "light_lost_at_dusk": "It is scattered light.",
     "single_shortwave_sweep": "All reflections, solved directly.",
     "inconsistent_leaf_balance": "One balance, closed by Newton's method with the coupled solution.",
     "switched_limitation": "The smooth minimum of both rates at the CO₂ inside the leaf, which is solved for.",

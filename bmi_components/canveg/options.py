@@ -52,6 +52,12 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     visible_light_in_near_infrared: Annotated[
         bool, Meta(description="Scattered near infrared of the sky is computed from direct visible light.")
     ] = False
+    light_lost_at_dusk: Annotated[
+        bool,
+        Meta(
+            description="Light measured in a half-hour at whose end the sun is below the horizon is dropped."
+        ),
+    ] = False
     single_shortwave_sweep: Annotated[
         bool,
         Meta(

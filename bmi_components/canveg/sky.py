@@ -39,7 +39,7 @@ def _power(base: Array, exponent: float) -> Array:
     return jnp.where(positive, jnp.where(positive, base, 1.0) ** exponent, 0.0)
 
 
-def divide(weather: Weather, sine: Array, *, visible_quirk: bool) -> Sunlight:
+def divide(weather: Weather, sine: Array, *, visible_quirk: bool, lost_at_dusk: bool) -> Sunlight:
     """Divide measured shortwave after Weiss and Norman (1985).
 
     Parameters
@@ -50,6 +50,8 @@ def divide(weather: Weather, sine: Array, *, visible_quirk: bool) -> Sunlight:
         Of the sun's elevation.
     visible_quirk
         Whether scattered near infrared is computed from direct visible light, as published.
+    lost_at_dusk
+        Whether there is no light in a step at whose end the sun is down, as published; without it, it is scattered.
     """
     day = sine > 0.0
     up = jnp.where(day, sine, 1.0)
@@ -69,10 +71,11 @@ def divide(weather: Weather, sine: Array, *, visible_quirk: bool) -> Sunlight:
     clearness = jnp.clip(jnp.where(day, weather.shortwave / (total_visible + total_near), 1.0), 0.22, 0.89)
     par_share = direct_visible / total_visible * (1.0 - _power((0.9 - clearness) / 0.70, 0.67))
     near_share = direct_near / total_near * (1.0 - _power((0.9 - clearness) / 0.68, 0.67))
-    par = jnp.where(day, weather.par, 0.0)
-    nir = jnp.where(day, weather.shortwave - weather.par / PHOTONS_PER_JOULE, 0.0)
-    par_beam = jnp.clip(par_share, 0.0, 1.0) * par
-    nir_beam = jnp.clip(near_share, 0.0, 1.0) * nir
+    par, nir = weather.par, weather.shortwave - weather.par / PHOTONS_PER_JOULE
+    if lost_at_dusk:
+        par, nir = jnp.where(day, par, 0.0), jnp.where(day, nir, 0.0)
+    par_beam = jnp.where(day, jnp.clip(par_share, 0.0, 1.0) * par, 0.0)
+    nir_beam = jnp.where(day, jnp.clip(near_share, 0.0, 1.0) * nir, 0.0)
     return Sunlight(par_beam, par - par_beam, nir_beam, nir - nir_beam, clearness)
 
 

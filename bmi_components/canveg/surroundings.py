@@ -121,7 +121,14 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         )
     )
     shadow = settled(projection(*_from_zenith(sine, rounded), options.leaf_angles, rounded=rounded))
-    sunlight = settled(divide(weather, sine, visible_quirk=quirks.visible_light_in_near_infrared))
+    sunlight = settled(
+        divide(
+            weather,
+            sine,
+            visible_quirk=quirks.visible_light_in_near_infrared,
+            lost_at_dusk=quirks.light_lost_at_dusk,
+        )
+    )
     transmission = settled(diffuse_transmission(leaf_area * p.clumping, options.leaf_angles, rounded=rounded))
     published = quirks.single_shortwave_sweep
     exposure = jnp.ones_like(transmission) if published else (1.0 - transmission) / leaf_area
