@@ -169,8 +169,9 @@ class Trainer(TrainingRun[Recipe]):
     def validation_scores(self) -> tuple[float, float, float] | None:
         """Loss of the validation blocks and efficiencies of LE and NEE, if due; remembers the best parameters."""
         coarse = self.recipe.training.coarse
-        # parameters for few layers do not ship
+        # what was best with few layers goes on with all, and does not count as validated
         if coarse is not None and self.iteration == coarse.iterations:
+            self.free = self.best if math.isfinite(self.best_score) else self.free
             self.best_score = math.inf
         due = {self.iterations, self.iterations if coarse is None else coarse.iterations}
         if self.iteration % self.recipe.validate_every and self.iteration not in due:
