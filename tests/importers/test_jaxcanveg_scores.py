@@ -22,7 +22,9 @@ def test_the_published_scores_of_two_years_come_out_again(shared_data):
     bundle = import_jaxcanveg(shared_data / "checkpoints" / "jax_canveg" / "US-Bi1" / "Hybrid-ML-0.5")
     forcing = read_forcing(tower / "US-Bi1-forcings.csv.gz")
     observed = read_fluxes(tower / "US-Bi1-fluxes.csv.gz", interpolate_gaps=True)
-    assert len(forcing) == bundle.provenance["steps_of_training"]  # the test files lack the period's last third
+    assert (
+        len(forcing) == bundle.provenance["steps_of_training"]
+    )  # the test files lack the period's last third
     with jax_precision("float64"):
         simulated, _ = load_model(bundle).simulate(
             type(forcing.forcing)(*(np.asarray(field)[:, None] for field in forcing.forcing))
