@@ -106,7 +106,11 @@ def gradient(mode: str, layers: int, derive: bool) -> Callable[[], None]:
 
     function = compiled(jax.value_and_grad(loss) if derive else loss)
     values = {name: getattr(canopy.parameters, name) for name in TUNED}
-    return lambda: jax.block_until_ready(function(values))
+
+    def call() -> None:
+        jax.block_until_ready(function(values))
+
+    return call
 
 
 def component(mode: str, layers: int) -> Callable[[], None]:
