@@ -79,6 +79,14 @@ def _add_configure(tasks: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="NAME=COLUMN[*FACTOR]",
         help="column of an attribute that is called or measured otherwise: elev_mean=mean.elevation*0.01",
     )
+    task.add_argument(
+        "--value",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="an attribute, or what CanVeg and FluxLSTM ask of a catchment, for all that have no column of it; twelve "
+        "numbers are January to December: leaf_area_index=1,1,1.5,2.5,3.5,4,4,4,3.5,2.5,1.5,1",
+    )
     task.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make")
     task.add_argument("--catchments", metavar="IDS", help="some catchments only: cat-27,cat-52")
     task.add_argument("--start", metavar="DATE", help="first step; without it the forcing's first")
@@ -158,6 +166,7 @@ def configure(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         attributes=arguments.attributes,
         attribute_columns=tuple(arguments.attribute),
+        values=tuple(arguments.value),
         catchments=_ids(arguments.catchments),
         start=arguments.start,
         end=arguments.end,

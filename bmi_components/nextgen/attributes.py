@@ -14,7 +14,15 @@ from bmi_components.errors import ConfigurationError
 from bmi_components.nextgen.hydrofabric import is_geopackage, read_table
 from bmi_components.trained_model import TrainedModel
 
-__all__ = ["AttributeSource", "attributes_of", "outside_training", "parse_sources", "read_attributes"]
+__all__ = [
+    "AttributeSource",
+    "Known",
+    "attributes_of",
+    "outside_training",
+    "parse_constants",
+    "parse_sources",
+    "read_attributes",
+]
 
 ID_COLUMNS = ("divide_id", "id", "catchment", "catchment_id", "basin_id", "cat_id", "gauge_id")
 LAYERS = ("divide-attributes", "model-attributes")
@@ -126,51 +134,107 @@ def _parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     return columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def attributes_of(
-    catchment: str,
-    models: Sequence[TrainedModel],
-    table: Attributes,
-    own: Mapping[str, float],
-    sources: Mapping[str, AttributeSource],
-    where: str,
-) -> dict[str, float]:
-    """Return the attributes of one catchment that some models read.
+@dataclass(frozen=True)
+class Known:
+    """What is known of the catchments besides the weather.
 
-    Parameters
+    Attributes
     ----------
-    catchment
-        Its identifier.
-    models
-        The models of an ensemble, or one.
-    table, own
-        The attribute table, and the columns of the hydrofabric itself.
+    table
+        The attribute table.
+    own
+        The columns of the hydrofabric itself, by catchment.
     sources
-        Columns, where they are not called like the attribute.
+        Columns, where they are not called like what they hold.
+    constants
+        What holds for every catchment that lacks a column: a number, or one for each month.
     where
         The table, for messages.
+    """
+
+    table: Attributes
+    own: Attributes
+    sources: Mapping[str, AttributeSource]
+    constants: Mapping[str, tuple[float, ...]]
+    where: str
+
+    def number(self, catchment: str, name: str) -> float:
+        """Return a number of a catchment; NaN if nothing tells it."""
+        source = self.sources.get(name, AttributeSource(name))
+        value = self._row(catchment).get(source.column, math.nan) * source.factor
+        constant = self.constants.get(name, ())
+        return constant[0] if len(constant) == 1 and not math.isfinite(value) else value
+
+    def monthly(self, catchment: str, name: str) -> float | list[float]:
+        """Return a number or twelve; NaN if nothing tells them. Columns of months end in _1 to _12, or _01."""
+        source = self.sources.get(name, AttributeSource(name))
+        row = self._row(catchment)
+        if not math.isfinite(row.get(source.column, math.nan)):
+            columns = [f"{source.column}_{month}" for month in range(1, 13)]
+            padded = [f"{source.column}_{month:02}" for month in range(1, 13)]
+            months = [row.get(a, row.get(b, math.nan)) for a, b in zip(columns, padded, strict=True)]
+            if all(map(math.isfinite, months)):
+                return [value * source.factor for value in months]
+            if len(self.constants.get(name, ())) == 12:
+                return list(self.constants[name])
+        return self.number(catchment, name)
+
+    def lack(self, catchment: str, missing: Sequence[str]) -> ConfigurationError:
+        """Return the error that names what a catchment lacks."""
+        known = "" if catchment in self.table else f"; {catchment} is not in it"
+        columns = ", ".join(list(self._row(catchment))[:40])
+        return ConfigurationError(
+            f"{self.where}: catchment {catchment} lacks {', '.join(missing)}{known}. Columns are {columns}; say which "
+            "one it is with --attribute NAME=COLUMN (or NAME=COLUMN*FACTOR for other units), or give all catchments "
+            "one value with --value NAME=NUMBER"
+        )
+
+    def _row(self, catchment: str) -> Mapping[str, float]:
+        return {**self.own.get(catchment, {}), **self.table.get(catchment, {})}
+
+
+def parse_constants(pairs: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Read ``name=2.5``, or twelve numbers of the months: ``name=1,1,1.5,2.5,3.5,4,4,4,3.5,2.5,1.5,1``.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is of another form.
+    """
+    constants = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            numbers = tuple(float(number) for number in text.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 12) or not name.strip() or not all(map(math.isfinite, numbers)):
+            raise ConfigurationError(
+                f"write name=number, or name= and twelve numbers for January to December, not {pair!r}"
+            )
+        constants[name.strip()] = numbers
+    return constants
+
+
+def attributes_of(catchment: str, models: Sequence[TrainedModel], known: Known) -> dict[str, float]:
+    """Return the attributes of one catchment that some models, of an ensemble or one, read.
 
     Raises
     ------
     ConfigurationError
         If the catchment or an attribute is missing; all missing ones are named.
     """
-    row = {**own, **table.get(catchment, {})}
     found: dict[str, float] = {}
     missing: list[str] = []
     for model in models:
         for attribute in model.attributes:
-            source = sources.get(attribute.name, AttributeSource(attribute.name))
-            value = row.get(source.column, math.nan)
+            value = known.number(catchment, attribute.name)
             if math.isfinite(value):
-                found[attribute.name] = value * source.factor
+                found[attribute.name] = value
             elif f"{attribute.name} [{attribute.units}]" not in missing:
                 missing.append(f"{attribute.name} [{attribute.units}]")
     if missing:
-        known = "" if catchment in table else f"; {catchment} is not in it"
-        raise ConfigurationError(
-            f"{where}: catchment {catchment} lacks {', '.join(missing)}{known}. Columns are {', '.join(list(row)[:40])}"
-            "; say which one it is with --attribute NAME=COLUMN (or NAME=COLUMN*FACTOR for other units)"
-        )
+        raise known.lack(catchment, missing)
     return found
 
 

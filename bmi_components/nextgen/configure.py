@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import uuid
@@ -15,12 +16,18 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from bmi_components.component import Component
 from bmi_components.config import parse_time, read_yaml
 from bmi_components.errors import BmiComponentsError, ConfigurationError, ForcingError, UnitsError
 from bmi_components.forcing.nextgen import NAMES
 from bmi_components.importers import load_model
-from bmi_components.nextgen.attributes import attributes_of, parse_sources, read_attributes
+from bmi_components.nextgen.attributes import (
+    Known,
+    attributes_of,
+    parse_constants,
+    parse_sources,
+    read_attributes,
+)
+from bmi_components.nextgen.canopies import CANOPY, FORCED, Canopies
 from bmi_components.nextgen.forcing import (
     FrameworkForcing,
     csv_of,
@@ -28,6 +35,7 @@ from bmi_components.nextgen.forcing import (
     precipitation_units,
 )
 from bmi_components.nextgen.hydrofabric import Divide, is_geopackage, read_divides
+from bmi_components.nextgen.kinds import COMPONENTS, MAIN_OUTPUTS, OUTPUTS, kind_of, new_component
 from bmi_components.nextgen.realization import (
     CSV,
     NETCDF,
@@ -39,16 +47,12 @@ from bmi_components.nextgen.stepping import FormulationRun
 from bmi_components.nextgen.verify import verify
 from bmi_components.trained_model import TrainedModel
 from bmi_components.units import convertible
+from bmi_components.variables import variable
 
 __all__ = ["Made", "Request", "configure_realization"]
 
 FILE_PATTERN = ".*{{id}}([^0-9].*)?[.]csv"
 """A catchment's csv file by its name: cat-2 is not cat-27."""
-OUTPUTS = {
-    "hbv": ("runoff_depth", "evapotranspiration", "snow_water_equivalent", "soil_moisture"),
-    "lstm": ("runoff_depth", "runoff_rate", "runoff_spread"),
-}
-"""What goes into the csv files, by symbol, where the component publishes it."""
 FED = "potential_evapotranspiration"
 """Symbol of the input that PotentialEvapotranspiration supplies, and what the modules call it between them."""
 
@@ -63,6 +67,7 @@ class Request:
     output: Path
     attributes: Path | None = None
     attribute_columns: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     catchments: Sequence[str] | None = None
     start: str | None = None
     end: str | None = None
@@ -119,9 +124,10 @@ class _Maker:
         request = self.request
         divides = read_divides(request.hydrofabric, request.catchments)
         models = [load_model(path) for path in request.models]
-        kind = _kind(models, request.models)
+        kind = kind_of(models, request.models)
+        self.check_options(kind)
         self.check_divides(divides)
-        attributes = self.attributes(divides, models)
+        known = self.known(kind, divides, models)
         start, end = (None if d is None else _date(d) for d in (request.start, request.end))
         with open_forcing(_forcing_params(request.forcing), tuple(divides), start, end) as forcing:
             period = forcing.period
@@ -131,12 +137,12 @@ class _Maker:
                     "that leaves it a day at least"
                 )
             units = self.precipitation_units(forcing)
+            own = self.own_texts(kind, divides, models, known, forcing)
         path = self.forcing_path(units, tuple(divides))
-        self.write_configs(
-            kind, self.settings(kind, period[0]) + self.spin_up(kind, path, period[0]), divides, attributes
-        )
+        self.write_configs(kind, self.settings(kind, period[0]) + self.spin_up(kind, path, period[0]), own)
         if kind == "lstm" and request.evapotranspiration is not None:
-            self.write_configs("evapotranspiration", self.feeder_settings(period[0]), divides, {})
+            places = {name: _catchment_text(divide, {}) for name, divide in divides.items()}
+            self.write_configs("evapotranspiration", self.feeder_settings(period[0]), places)
         content = self.realization(kind, path, period, tuple(divides))
         file = self.folder / "realization.json"
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -160,9 +166,22 @@ class _Maker:
             if divide.nexus is None:
                 raise ConfigurationError(f"{where}: {name} has no toid, the nexus into which its water goes")
 
-    def attributes(
-        self, divides: Mapping[str, Divide], models: Sequence[TrainedModel]
-    ) -> dict[str, dict[str, float]]:
+    def check_options(self, kind: str) -> None:
+        """Refuse options that the component has no use for."""
+        request = self.request
+        name = COMPONENTS[kind]
+        if request.climatology is not None and kind != "hbv":
+            raise ConfigurationError("--climatology is for δHBV 1.x alone")
+        if request.evapotranspiration is not None and kind not in ("hbv", "lstm"):
+            raise ConfigurationError(f"--pet: {name} takes no potential evapotranspiration; leave it out")
+        if request.spin_up and kind == "canveg":
+            raise ConfigurationError(
+                f"--spin-up: {name} takes no record before the start; give an earlier --start and pass the first days "
+                "over"
+            )
+
+    def known(self, kind: str, divides: Mapping[str, Divide], models: Sequence[TrainedModel]) -> Known:
+        """Return what is known of the catchments, and refuse columns and values that nothing asks for."""
         request = self.request
         table: Mapping[str, Mapping[str, float]] = {}
         where = str(request.attributes or request.hydrofabric)
@@ -173,15 +192,39 @@ class _Maker:
                 table = read_attributes(request.hydrofabric)
             except ConfigurationError:
                 table = {}  # not every hydrofabric has attributes; what is missing is said below
-        sources = parse_sources(request.attribute_columns)
-        known = {attribute.name for model in models for attribute in model.attributes}
-        for name in sources:
-            if name not in known:
-                raise ConfigurationError(
-                    f"--attribute {name}: the model has no such attribute; it has {', '.join(sorted(known))}"
-                )
+        sources, constants = parse_sources(request.attribute_columns), parse_constants(request.values)
+        asked = {attribute.name for model in models for attribute in model.attributes}
+        asked |= set({"canveg": CANOPY, "flux": ("utc_offset",)}.get(kind, ()))
+        for option, given in (("--attribute", sources), ("--value", constants)):
+            for name in given:
+                if name not in asked:
+                    raise ConfigurationError(
+                        f"{option} {name}: the model has no such attribute; it has {', '.join(sorted(asked))}"
+                    )
+        own = {name: divide.properties for name, divide in divides.items()}
+        return Known(table, own, sources, constants, where)
+
+    def own_texts(
+        self,
+        kind: str,
+        divides: Mapping[str, Divide],
+        models: Sequence[TrainedModel],
+        known: Known,
+        forcing: FrameworkForcing,
+    ) -> dict[str, str]:
+        """Return what is each catchment's own in its configuration."""
+        if kind == "canveg":
+            columns = forcing.table.units
+            forced = [s for s in FORCED if s in columns or variable(s).name in columns]
+            canopies = Canopies(models[0], known, forced)
+            texts = {name: canopies.text(divide) for name, divide in divides.items()}
+            self.configs(kind).mkdir(parents=True)
+            canopies.write_matrices(self.configs(kind).parent)
+            return texts
+        if kind == "flux":
+            return {name: _tower_text(divide, known) for name, divide in divides.items()}
         return {
-            name: attributes_of(name, models, table, divide.properties, sources, where)
+            name: _catchment_text(divide, attributes_of(name, models, known))
             for name, divide in divides.items()
         }
 
@@ -231,18 +274,11 @@ class _Maker:
         """Return the folder of a component's configurations."""
         return self.folder / "config" / "cat_config" / kind
 
-    def write_configs(
-        self,
-        kind: str,
-        text: str,
-        divides: Mapping[str, Divide],
-        attributes: Mapping[str, Mapping[str, float]],
-    ) -> None:
-        """Write a configuration per catchment, which begins with what all have in common."""
-        self.configs(kind).mkdir(parents=True)
-        for name, divide in divides.items():
-            own = _catchment_text(divide, attributes.get(name, {}))
-            (self.configs(kind) / f"{name}.yml").write_text(text + own, encoding="utf-8")
+    def write_configs(self, kind: str, text: str, own: Mapping[str, str]) -> None:
+        """Write a configuration per catchment: what all have in common, then its own."""
+        self.configs(kind).mkdir(parents=True, exist_ok=True)
+        for name, rest in own.items():
+            (self.configs(kind) / f"{name}.yml").write_text(text + rest, encoding="utf-8")
 
     def feeder_settings(self, start: np.datetime64) -> str:
         """Return what the configurations of PotentialEvapotranspiration have in common."""
@@ -261,16 +297,17 @@ class _Maker:
         request = self.request
         folders = [str(path.resolve()) for path in request.models]
         lines = ["# Made by bmi-components nextgen configure."]
+        lines.append(
+            f"models: {json.dumps(folders)}" if kind == "lstm" else f"model: {json.dumps(folders[0])}"
+        )
         if kind == "hbv":
-            lines.append(f"model: {json.dumps(folders[0])}")
             lines.append(f"potential_evapotranspiration: {request.evapotranspiration or 'penman_monteith'}")
-        else:
-            lines.append(f"models: {json.dumps(folders)}")
-        lines += ["inputs: nextgen", "partial_step: estimate"]
+        lines += {
+            "flux": ["inputs: hourly", "missing_day: hold"],
+            "canveg": ["inputs: nextgen", "time_step: hourly", "profiles: false"],
+        }.get(kind, ["inputs: nextgen", "partial_step: estimate"])
         lines.append(f"start_time: {str(start).replace('T', ' ')}")
         if request.climatology is not None:
-            if kind != "hbv":
-                raise ConfigurationError("--climatology is for δHBV 1.x alone")
             lines.append(f"climatology: {json.dumps(read_yaml(request.climatology))}")
         return "\n".join(lines) + "\n"
 
@@ -287,7 +324,7 @@ class _Maker:
         path = forcing if Path(forcing).is_absolute() else f"../../../{forcing}"
         last = str(start - np.timedelta64(STEP, "s")).replace("T", " ")
         record = {"kind": "nextgen", "path": path, "end": last}
-        return f"{'warm_up' if kind == 'hbv' else 'spin_up'}: {json.dumps(record)}\n"
+        return f"{'spin_up' if kind == 'lstm' else 'warm_up'}: {json.dumps(record)}\n"
 
     def realization(
         self,
@@ -340,7 +377,7 @@ class _Maker:
         self, kind: str, catchment: str, forcing: FrameworkForcing, *, fed: bool = False
     ) -> dict[str, Any]:
         """Return the parameters of one component; ``fed``: another module supplies potential evapotranspiration."""
-        component = _component(kind)
+        component = new_component(kind)
         component.initialize(str(self.configs(kind) / f"{catchment}.yml"))
         names = {
             variable.name: FED
@@ -353,11 +390,11 @@ class _Maker:
             raise ConfigurationError("--pet: these models take no potential evapotranspiration; leave it out")
         params: dict[str, Any] = {
             "name": "bmi_python",
-            "python_type": f"bmi_components.{type(component).__name__}",
-            "model_type_name": type(component).__name__,
+            "python_type": f"bmi_components.{COMPONENTS[kind]}",
+            "model_type_name": COMPONENTS[kind],
             "init_config": f"./config/cat_config/{kind}/{{{{id}}}}.yml",
             "allow_exceed_end_time": True,
-            "main_output_variable": published.get("runoff_depth", published.get(FED)),
+            "main_output_variable": published[MAIN_OUTPUTS[kind]],
             "cache_input_variable_metadata": True,
             "variables_names_map": names,
         }
@@ -434,31 +471,17 @@ def _catchment_text(divide: Divide, attributes: Mapping[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
-    """Return which component the models are for."""
-    from bmi_components.lstm.networks import KINDS
-
-    kinds = {"hbv" if model.kind == "hbv" else "lstm" if model.kind in KINDS else "" for model in models}
-    if "" in kinds:
-        wrong = next(f for f, m in zip(folders, models, strict=True) if m.kind not in (*KINDS, "hbv"))
-        raise ConfigurationError(
-            f"{wrong}: this holds no model of catchments; DeltaHBV and StreamflowLSTM are configured"
-        )
-    if len(kinds) > 1 or (kinds == {"hbv"} and len(models) > 1):
-        raise ConfigurationError("--model: several models are an ensemble, and only LSTMs make one")
-    return kinds.pop()
-
-
-def _component(kind: str) -> Component:
-    import bmi_components
-
-    names = {
-        "hbv": "DeltaHBV",
-        "lstm": "StreamflowLSTM",
-        "evapotranspiration": "PotentialEvapotranspiration",
-    }
-    component: Component = getattr(bmi_components, names[kind])()
-    return component
+def _tower_text(divide: Divide, known: Known) -> str:
+    """Return what is a catchment's own for FluxLSTM: its days begin at its midnight."""
+    offset = known.number(divide.id, "utc_offset")
+    if not math.isfinite(offset):
+        if divide.longitude is None:
+            raise known.lack(divide.id, ["utc_offset [h], and the hydrofabric does not know its longitude"])
+        offset = float(round(divide.longitude / 15.0))
+    lines = [f"utc_offset: {offset!r}", "towers:", f"  - id: {json.dumps(divide.id)}"]
+    if divide.latitude is not None and divide.longitude is not None:
+        lines += [f"    latitude: {divide.latitude!r}", f"    longitude: {divide.longitude!r}"]
+    return "\n".join(lines) + "\n"
 
 
 def _source_of(name: str, symbol: str, units: str, forcing: FrameworkForcing) -> str:

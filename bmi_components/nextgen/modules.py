@@ -22,11 +22,11 @@ from bmi_components.errors import BmiComponentsError, ConfigurationError
 from bmi_components.nextgen.hydrofabric import Divide
 from bmi_components.nextgen.realization import STEP, MassBalanceParams, ModuleParams
 
-__all__ = ["BalanceCheck", "Module", "load_class", "open_module"]
+__all__ = ["PLACES", "BalanceCheck", "Module", "load_class", "open_module"]
 
 Array = NDArray[np.float64]
 
-PLACES = ("catchments", "towers")
+PLACES = ("catchments", "sites", "towers")
 """Settings that list what a component is bound to: where they hold one, many components can become one."""
 MASS = ("ngen::mass_in", "ngen::mass_out", "ngen::mass_stored", "ngen::mass_leaked")
 _FIRST = np.zeros(1, dtype=np.int32)
@@ -355,8 +355,8 @@ def _fingerprint(settings: Any) -> bytes | None:
     if key is None or getattr(settings, "initial_state", None) is not None:
         return None
     (place,) = getattr(settings, key)
-    # What is published depends on whether areas and coordinates are known.
-    known = {name: getattr(place, name, None) is None for name in ("area_km2", "latitude", "longitude")}
+    # What is published depends on what is known of a place: its area and coordinates, a canopy's leaf area.
+    known = {name: getattr(place, name) is None for name in place.__struct_fields__}
     rest = _plain(settings) | {key: known}
     return json.dumps(rest, sort_keys=True).encode()
 

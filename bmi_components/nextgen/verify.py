@@ -16,7 +16,7 @@ from bmi_components.importers import load_model
 from bmi_components.importers.finding import find_folder
 from bmi_components.nextgen.attributes import outside_training
 from bmi_components.nextgen.forcing import FrameworkForcing, precipitation_units
-from bmi_components.nextgen.modules import Module
+from bmi_components.nextgen.modules import PLACES, Module
 from bmi_components.nextgen.realization import STEP, Realization
 from bmi_components.nextgen.stepping import FormulationRun, to_metres
 from bmi_components.trained_model import TrainedModel
@@ -128,7 +128,7 @@ def _configurations(module: Module, realization: Realization) -> Iterator[Findin
     models: dict[str, TrainedModel] = {}
     dates: dict[Any, str] = {}
     for name, settings in module.settings.items():
-        listed: Sequence[Any] = getattr(settings, "catchments", ()) or getattr(settings, "towers", ())
+        listed: Sequence[Any] = next((held for key in PLACES if (held := getattr(settings, key, ()))), ())
         if len(listed) == 1 and listed[0].id != name and "{{id}}" in params.init_config:
             yield Finding(
                 "warning",
