@@ -9,7 +9,7 @@ from bmi_components.component import Component
 from bmi_components.errors import ConfigurationError
 from bmi_components.trained_model import TrainedModel
 
-__all__ = ["COMPONENTS", "MAIN_OUTPUTS", "OUTPUTS", "kind_of", "new_component"]
+__all__ = ["COMPONENTS", "MAIN_OUTPUTS", "OUTPUTS", "hint_about", "kind_of", "new_component"]
 
 COMPONENTS = {
     "hbv": "DeltaHBV",
@@ -41,11 +41,15 @@ OUTPUTS = {
 }
 """What goes into the csv files, by symbol, where the component publishes it."""
 
-ELSEWHERE = {
-    "fourdvarnet": "FourDVarNet estimates a field from observations of it and knows no catchments, so NextGen cannot "
-    "run it; run it by itself (bmi-components fourdvarnet) or couple it (docs/couple_components.md)",
+NO_CATCHMENTS = {
+    "BallBerry": "BallBerry computes single leaves from their photosynthesis, which NextGen's forcing does not tell; "
+    "CanVeg has its stomata in a whole canopy",
+    "FourDVarNet": "FourDVarNet estimates a field from observations of it and knows no catchments; run it by itself "
+    "(bmi-components fourdvarnet) or with bmi_components.couple",
+    "Lorenz63": "Lorenz63 is three equations without weather or catchments; run it by itself or with "
+    "bmi_components.couple",
 }
-"""Why models of other kinds are not configured."""
+"""Why components have no place in NextGen unless other modules feed them, by public name."""
 
 
 def kind_of(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
@@ -62,13 +66,22 @@ def kind_of(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
     for model, folder in zip(models, folders, strict=True):
         kind = "lstm" if model.kind in KINDS else model.kind
         if kind not in COMPONENTS:
+            if kind == "fourdvarnet":
+                raise ConfigurationError(f"{folder}: {NO_CATCHMENTS['FourDVarNet']}")
             configured = ", ".join(COMPONENTS[name] for name in OUTPUTS)
-            reason = ELSEWHERE.get(kind, f"a model of kind {kind!r} is for none of {configured}")
-            raise ConfigurationError(f"{folder}: {reason}")
+            raise ConfigurationError(f"{folder}: a model of kind {kind!r} is for none of {configured}")
         kinds.add(kind)
     if len(kinds) > 1 or (kinds != {"lstm"} and len(models) > 1):
         raise ConfigurationError("--model: several models are an ensemble, and only LSTMs make one")
     return kinds.pop()
+
+
+def hint_about(python_type: str) -> str:
+    """Return what an error adds where a module cannot be fed, because its component has no place in NextGen."""
+    package, _, name = python_type.rpartition(".")
+    if package.partition(".")[0] != "bmi_components" or name not in NO_CATCHMENTS:
+        return ""
+    return f". {NO_CATCHMENTS[name]}"
 
 
 def new_component(kind: str) -> Component:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bmi_components.component import Component
 from bmi_components.errors import BmiComponentsError, ConfigurationError
 from bmi_components.nextgen.hydrofabric import Divide
+from bmi_components.nextgen.kinds import hint_about
 from bmi_components.nextgen.realization import STEP, MassBalanceParams, ModuleParams
 
 __all__ = ["PLACES", "BalanceCheck", "Module", "load_class", "open_module"]
@@ -268,6 +269,7 @@ def _checked(
         if _items(first, name) != len(instances[0].names):
             raise ConfigurationError(
                 f"{params.place}: the input {name!r} is an array; arrays between modules run only in ngen"
+                + hint_about(params.python_type)
             )
     return Module(params, instances, size, inputs, outputs, units, settings)
 

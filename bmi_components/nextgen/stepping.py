@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bmi_components.errors import ConfigurationError, UnitsError
 from bmi_components.nextgen.forcing import FrameworkForcing
 from bmi_components.nextgen.hydrofabric import Divide
+from bmi_components.nextgen.kinds import hint_about
 from bmi_components.nextgen.modules import BalanceCheck, Module, open_module
 from bmi_components.nextgen.realization import STEP, Formulation
 from bmi_components.units import Conversion, converter, convertible
@@ -144,6 +145,7 @@ class FormulationRun:
                     + f"; the forcing has {', '.join(self.forcing.table.units)}"
                     + (f", modules give {', '.join(self._providers)}" if self.formulation.multi else "")
                     + "; map it in variables_names_map"
+                    + hint_about(module.params.python_type)
                 )
             units = self.modules[source].units[output] if column is None else self.forcing.units(column)
             initial = self.formulation.default_output_values.get(alias) if source >= number else None
