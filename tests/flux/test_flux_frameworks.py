@@ -48,13 +48,6 @@ TOWER = {
     "SWC_F_MDS": ("m3 m-3", 0.2, 0.1),
     "DOY": ("1", 0.0, 1.0),
 }
-WEATHER = {
-    "P_F": ("mm (1800 s)-1", 0.03, 0.1),
-    "SW_IN_F": ("W m-2", 350.0, 150.0),
-    "TA_F": ("degC", 15.0, 8.0),
-    "LW_IN_F": ("W m-2", 300.0, 40.0),
-    "PA_F": ("kPa", 98.0, 2.0),
-}
 
 
 @pytest.mark.parametrize("site", ["US-Bi1", "US-Me2", "US-Whs"])
@@ -164,13 +157,10 @@ def test_several_towers_read_their_own_files(tmp_path: Path) -> None:
 
 
 def test_nextgen_steps_the_realization_as_it_stands(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = REPOSITORY / "ngen_realizations"
-    flux_bundle(
-        days=3, inputs=WEATHER, daily={"daylight": "shortwave"}, target=("NEE_VUT_REF", "umol m-2 s-1")
-    ).save(tmp_path / "flux_lstm_weather")
-    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", str(tmp_path))
+    monkeypatch.setenv("BMI_COMPONENTS_MODEL_PATH", str(REPOSITORY / "models"))
     monkeypatch.chdir(folder)
     (formulation,) = json.loads((folder / "flux_lstm.json").read_text())["global"]["formulations"]
     module = formulation["params"]
@@ -196,14 +186,16 @@ def test_nextgen_steps_the_realization_as_it_stands(
         assert len(module["output_variables"]) == len(module["output_header_fields"])
         weather = read_forcing(source, inputs)
         exchange = []
-        for hour in range(24 * 6):
-            outputs = adapter.step({v.name: weather.values[v.symbol][hour, position] for v in inputs})
+        for hour in range(24 * 93):  # the month of the sample three times over
+            outputs = adapter.step({v.name: weather.values[v.symbol][hour % 720, position] for v in inputs})
             exchange.append(outputs[module["main_output_variable"]])
-        # local midnight is 6 UTC: three whole local days are over at hour 6 + 72
-        assert np.isnan(exchange[: 6 + 72 - 1]).all()
-        assert np.isfinite(exchange[6 + 72 - 1 :]).all()
-        assert len(set(exchange[77:101])) == 1
-        assert exchange[101] != exchange[100]
+        # Local midnight is 6 UTC. The hours before it are enough for a day, so the window of 90 is full 89 days later.
+        full = 6 + 24 * 89 - 1
+        assert np.isnan(exchange[:full]).all()
+        assert np.isfinite(exchange[full:]).all()
+        assert len(set(exchange[full : full + 24])) == 1
+        assert exchange[full + 24] != exchange[full + 23]
+        assert np.abs(exchange[full:]).max() < 3.0
 
 
 # pymt -------------------------------------------------------------------------------------------------------
