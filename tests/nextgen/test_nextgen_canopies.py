@@ -175,8 +175,8 @@ def test_fluxes_from_configure_to_run(tmp_path: Path, monkeypatch: pytest.Monkey
     request = Request(
         hydrofabric=fabric,
         models=(MODELS / "flux_lstm_weather",),
-        forcing=write_weather(tmp_path / "forcing.nc", names, 24 * 36),
-        start="2020-02-04",
+        forcing=write_weather(tmp_path / "forcing.nc", names, 24 * 93),
+        start="2020-04-01",
         spin_up=True,
         values=("utc_offset=-6",),
         output=tmp_path / "made",
@@ -195,7 +195,7 @@ def test_fluxes_from_configure_to_run(tmp_path: Path, monkeypatch: pytest.Monkey
         header, rows = read_rows(outputs / f"{name}.csv")
         np.testing.assert_allclose(together[name], rows, rtol=1e-5, atol=1e-6)
     assert header[2:] == ["net_ecosystem_exchange", "net_ecosystem_production_rate", "valid_days"]
-    assert np.isfinite(rows).all()  # the 34 days before the start fill the window
+    assert np.isfinite(rows).all()  # the 91 days before the start fill the window
     np.testing.assert_array_equal(rows[:, 0], -rows[:, 1])
     # a day is known when it is over at the catchment: local midnight is 6 UTC, the end of the step from 5 on
     changes = np.flatnonzero(np.diff(rows[:, 0])) + 1
