@@ -18,6 +18,7 @@ from bmi_components.canveg.dispersion import (
     time_scale,
     velocity_deviation,
 )
+from bmi_components.canveg.flight_moments import mean_times
 from bmi_components.canveg.random_flight import published_dispersion_matrix
 from bmi_components.errors import BundleError, ConfigurationError
 
@@ -77,9 +78,38 @@ def test_one_layer_agrees_with_the_published_ones_where_steps_are_short(shared_d
     np.testing.assert_allclose(theirs[4:14] - theirs[14], ours[4:14] - ours[14], atol=0.02 * theirs[4, 0])
 
 
-def test_published_domains_that_the_grid_cannot_hold_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="end at 6 canopy heights"):
-        published_dispersion_matrix(10, 50)
+def test_one_layer_is_the_published_one_of_each_tower(shared_data: Path) -> None:
+    """Noise of a published element is a share of 0.5 % or so of the concentration, not of its differences."""
+    folder = shared_data / "fluxtower" / "dij"
+    # over low canopies all flights have left after 1000 s, over a forest they have not
+    for site, height, highest in (("US-Bi1", None, 12.05), ("US-Whs", None, 12.05), ("US-Me2", 18.0, 7.95)):
+        theirs = read_dispersion_matrix(folder / f"Dij_{site}_1L.csv.gz", 1, 50)
+        ours = published_dispersion_matrix(1, 50, canopy_height=height)
+        assert ours.shape == theirs.shape == (51, 1)
+        assert theirs[0, 0] < highest
+        assert np.abs(ours - theirs).mean() < 0.006 * theirs.mean(), site
+        assert np.abs(ours - theirs).max() < 0.008 * theirs[0, 0], site
+        assert ours.sum() == pytest.approx(theirs.sum(), rel=2e-3), site
+
+
+def test_moments_of_the_flight_are_what_its_states_give_where_both_can_be_had() -> None:
+    states = (
+        published_dispersion_matrix(50, 50)[:, 49].reshape(2, 50).mean(axis=1)
+    )  # of the highest thin layer
+    moments = mean_times(1, 2)[:, 0]
+    np.testing.assert_allclose(moments - moments[-1], states - states[-1], atol=0.008 * moments[0])
+
+
+def test_flights_that_last_have_all_left() -> None:
+    np.testing.assert_allclose(mean_times(1, 3, flight_time=200.0), mean_times(1, 3), rtol=1e-6)
+    assert (mean_times(1, 3, flight_time=2.0) < mean_times(1, 3)).all()
+
+
+def test_published_domains_that_cannot_be_worked_out_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="end at 5 canopy heights"):
+        published_dispersion_matrix(25, 100)
+    with pytest.raises(ConfigurationError, match="canopy_height is 0"):
+        published_dispersion_matrix(1, 50, canopy_height=0.0)
 
 
 # ---------------------------------------------------------------- the matrix of the model
