@@ -89,7 +89,7 @@ def test_one_layer_is_the_published_one_of_each_tower(shared_data: Path) -> None
         assert theirs[0, 0] < highest
         assert np.abs(ours - theirs).mean() < 0.006 * theirs.mean(), site
         assert np.abs(ours - theirs).max() < 0.008 * theirs[0, 0], site
-        assert ours.sum() == pytest.approx(theirs.sum(), rel=2e-3), site
+        assert ours.sum() == pytest.approx(theirs.sum(), rel=3e-3), site
 
 
 def test_moments_of_the_flight_are_what_its_states_give_where_both_can_be_had() -> None:
