@@ -206,6 +206,24 @@ def test_a_catchment_without_area_or_nexus_is_refused(sample: dict[str, Any], tm
             configure_realization(changed(sample, hydrofabric=tmp_path / "broken.geojson"))
 
 
+def test_a_value_holds_where_there_is_no_column(sample: dict[str, Any], tmp_path: Path) -> None:
+    request = changed(
+        sample,
+        attributes=write_attributes(tmp_path / "b.csv", ("cat-27",), ("elev_mean",), 250.0),
+        attribute_columns=(),
+        values=("elev_mean=300", "slope_mean=12.5"),
+    )
+    configure_realization(request)
+    found = {
+        name: yaml.safe_load((tmp_path / f"made/config/cat_config/lstm/{name}.yml").read_text())[
+            "catchments"
+        ][0]
+        for name in ("cat-27", "cat-52")
+    }
+    assert found["cat-27"]["attributes"] == {"elev_mean": 250.0, "slope_mean": 12.5}
+    assert found["cat-52"]["attributes"] == {"elev_mean": 300.0, "slope_mean": 12.5}
+
+
 def test_forcing_that_says_its_units_is_not_copied(
     sample: dict[str, Any], shared_data: Path, tmp_path: Path
 ) -> None:
