@@ -24,6 +24,7 @@ class StandIn:
         self.options, self.site = Options(), SITE
         self.parameters = default_parameters() if parameters is None else parameters
         self.time_step = self.options.time_step
+        self.dtype = jnp.asarray(self.parameters.clumping).dtype
 
     def initial_state(self, sites: int) -> State:
         return State(jnp.full((sites, 1), 290.0), jnp.zeros(sites))
