@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -81,18 +83,13 @@ def leaf_resistances_published(
     grashof = jnp.maximum(
         GRAVITY * length**3 / viscosity**2 * (leaf_temperature - air_temperature) / air_temperature, 0.0
     )
-    root = jnp.sqrt(reynolds)
-    # powers of products, so that the slow functions see what does not change from leaf to leaf
-    turbulent = reynolds > 14000.0
     forced = settled(
         parameters.boundary_layer_enhancement
-        * jnp.where(turbulent, 0.036 * jnp.exp(0.8 * jnp.log(reynolds)), 0.66 * root)
+        * _above(reynolds, 14000.0, 0.66 * jnp.sqrt(reynolds), lambda x: 0.036 * x**0.8)
     )
     free = grashof > reynolds * reynolds
     buoyant = jnp.where(free, grashof, 1.0)
-    convection = jnp.where(
-        buoyant < 1e5, 0.5 * jnp.sqrt(jnp.sqrt(buoyant)), 0.13 * jnp.exp(0.33 * jnp.log(buoyant))
-    )
+    convection = _above(buoyant, 1e5, 0.5 * jnp.sqrt(jnp.sqrt(buoyant)), lambda x: 0.13 * x**0.33)
     coefficient = jnp.where(free, convection, forced) * expansion * 1e-6 / length
 
     return _resistances(coefficient, parameters)
@@ -112,13 +109,27 @@ def leaf_resistances(
     difference = leaf_temperature - air_temperature
     grashof = GRAVITY * length**3 / viscosity**2 * jnp.sqrt(difference * difference + 1e-4) / air_temperature
     laminar = 0.66 * 0.66 * reynolds
-    # equal to the laminar transfer at a Reynolds number of 14,000
-    turbulent = laminar * (reynolds / 14000.0) ** 0.6
+    # turbulent transfer equals the laminar at a Reynolds number of 14,000
     forced = settled(
-        parameters.boundary_layer_enhancement**2 * jnp.where(reynolds > 14000.0, turbulent, laminar)
+        parameters.boundary_layer_enhancement**2
+        * _above(reynolds, 14000.0, laminar, lambda x: 0.66 * 0.66 * x * (x / 14000.0) ** 0.6)
     )
     coefficient = jnp.sqrt(jnp.sqrt(forced * forced + 0.0625 * grashof)) * expansion * 1e-6 / length
     return _resistances(coefficient, parameters)
+
+
+def _above(x: Array, limit: float, low: Array, high: Callable[[Array], Array]) -> Array:
+    """Return ``low``, but ``high(x)`` where ``x`` is above a limit.
+
+    Powers are slow and few leaves ask for them: they are computed only if any leaf does.
+    """
+    beyond = x > limit
+
+    def mixed(x: Array) -> Array:
+        return jnp.where(beyond, high(jnp.where(beyond, x, limit)), low)
+
+    taken: Array = jax.lax.cond(jnp.max(x) > limit, mixed, lambda _: jnp.broadcast_to(low, x.shape), x)
+    return taken
 
 
 def _resistances(coefficient: Array, parameters: Parameters) -> LeafResistances:

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bmi_components.canveg.air import buoyancy_factor, stability
 from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances
-from bmi_components.canveg.fixed_point import fixed_point
+from bmi_components.canveg.fixed_point import converge, fixed_point
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaf_energy import LeafAirState, balance, vapour_resistance
 from bmi_components.canveg.longwave import exchange
+from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate, biochemistry
@@ -31,7 +33,7 @@ from bmi_components.canveg.soil_respiration import (
     respiration_q10,
 )
 from bmi_components.canveg.stomata import conductance_slope
-from bmi_components.canveg.surroundings import Surroundings, of_leaves
+from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import (
     latent_heat_of_vaporisation,
     log_temperature,
@@ -56,6 +58,9 @@ MOST_ITERATIONS = 60
 
 PASCAL, MICROMOLE, SLANT = 100.0, 10.0, 0.05
 """What counts as much as 1 K: of vapour pressure (Pa), of CO2 (umol mol-1) and of stability."""
+
+LONGEST_BLOCK = 48
+"""Steps whose soil is solved as one system: its matrix grows with their square."""
 
 ROUGHNESS = 0.02
 """Height over the soil at which wind is still, m."""
@@ -86,7 +91,10 @@ class _Unknowns(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the balances are at a guess: leaves ``[..., 2, layer]``, sources ``[..., layer]``, the rest ``[...]``."""
+    """What the balances are at a guess: leaves ``[..., 2, layer]``, sources ``[..., layer]``, the rest ``[...]``.
+
+    ``soil_starts`` belongs to `_Column`.
+    """
 
     assimilation: Array
     dark: Array
@@ -100,7 +108,7 @@ class _Found(NamedTuple):
     soil_net: Array
     soil_heat: Array
     surface: Array
-    nodes: Array
+    soil_starts: Array
     respiration: Array
     longwave_down: Array
     longwave_up: Array
@@ -143,31 +151,56 @@ def _unpack(x: Array, layers: int) -> _Unknowns:
 
 
 class _Column:
-    """The soil over one step: its surface after the step is a linear function of the heat that goes in."""
+    """The soil over some steps: its temperatures after each are linear functions of the heat that went in.
+
+    The chain of steps is one triangular system of equations per block of them: a loop over steps, short as its body
+    is, would take longer than all leaves.
+    """
 
     def __init__(self, options: Options, site: Site, around: Surroundings) -> None:
-        self.column = make_column(options.soil_layers)
-        depth = jnp.asarray(site.soil_depth)
-        heat = around.soil
-        rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[
-            ..., None
-        ] * self.column.free_rates
-        self.fading = jnp.exp(-rates * options.time_step)
-        entry = self.column.free_amplitudes[:, 0] * 2.0 / self.column.capacity[0]
-        self.entry = (1.0 - self.fading) / rates * entry / (heat.capacity * depth)[..., None]
-        self.resistance = self.entry @ self.column.free_modes[0]
-        self.bottom = around.weather.soil_temperature
+        column = make_column(options.soil_layers)
+        self.modes, self.amplitudes = column.free_modes, column.free_amplitudes
+        heat, depth = around.soil, jnp.asarray(site.soil_depth)
+        rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[..., None] * column.free_rates
+        fading = jnp.exp(-rates * options.time_step)
+        entry = self.amplitudes[:, 0] * 2.0 / column.capacity[0]
+        entry = (1.0 - fading) / rates * entry / (heat.capacity * depth)[..., None]
+        self.resistance = entry @ self.modes[0]
+        bottom = around.weather.soil_temperature
+        # amplitudes are departures from the bottom, which may change
+        falls = jnp.concatenate([jnp.zeros_like(bottom[:1]), bottom[1:] - bottom[:-1]])
+        self.steps = bottom.shape[0]
+        self.block = -(-self.steps // -(-self.steps // LONGEST_BLOCK))
+        self.first_bottom, self.bottom = bottom[0], self._blocked(bottom)
+        age = jnp.cumsum(self._blocked(rates * options.time_step), axis=2)
+        self.fading = jnp.exp(-age)
+        # [block, site, later, earlier, mode]
+        kept = jnp.exp(-jnp.maximum(age[..., :, None, :] - age[..., None, :, :], 0.0))
+        kept = kept * np.tril(np.ones((self.block, self.block)))[..., None]
+        lost = self._blocked(fading * falls[..., None]) * self.amplitudes.sum(axis=1)
+        self.given = kept * self._blocked(entry)[..., None, :, :]
+        self.sinking = jnp.einsum("bslem,bsem->bslm", kept, lost)
+        self.to_surface, self.to_deepest = self.given @ self.modes[0], self.given @ self.modes[-1]
 
-    def amplitudes(self, nodes: Array, started: Array) -> Array:
+    def _blocked(self, values: Array) -> Array:
+        """Return values ``[time, site, ...]`` as ``[block, site, step, ...]``, filled up with the last step's."""
+        missing = -self.steps % self.block
+        filled = jnp.concatenate([values, jnp.repeat(values[-1:], missing, axis=0)]) if missing else values
+        return jnp.moveaxis(filled.reshape(-1, self.block, *values.shape[1:]), 1, 2)
+
+    def _unblocked(self, values: Array) -> Array:
+        """Undo `_blocked`."""
+        values = jnp.moveaxis(values, 2, 1)
+        return values.reshape(-1, *values.shape[2:])[: self.steps]
+
+    def before_the_first(self, nodes: Array, started: Array) -> Array:
         """Return the modes' amplitudes at the start, of the nodes' temperatures (none before the first step)."""
-        return started[..., None] * ((nodes - self.bottom[0][..., None]) @ self.column.free_amplitudes.T)
+        return started[..., None] * ((nodes - self.first_bottom[..., None]) @ self.amplitudes.T)
 
-    def nodes(self, amplitudes: Array) -> Array:
-        """Return the temperatures of the nodes, K."""
-        return self.bottom[..., None] + amplitudes @ self.column.free_modes.T
-
-    def advance(self, first: Array, still: Array, slope: Array, surface: Array) -> tuple[Array, Array, Array]:
-        """Solve the surface and the soil of all steps in turn.
+    def advance(
+        self, first: Array, still: Array, slope: Array, surface: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Solve the surface and the soil of all steps together.
 
         Parameters
         ----------
@@ -180,40 +213,65 @@ class _Column:
 
         Returns
         -------
-        heat, temperature
-            W m-2 and K, ``[time, site]``.
-        amplitudes
-            After each step, ``[time, site, mode]``.
+        heat
+            That enters the soil, W m-2, ``[time, site]``.
+        temperature, deepest
+            Of the surface and of the lowest node that is not held, K, ``[time, site]``.
+        starts
+            Amplitudes before each block, ``[block, site, mode]``.
         """
-        modes, ones = self.column.free_modes[0], self.column.free_amplitudes.sum(axis=1)
+        given = self._blocked(slope), self._blocked(still), self._blocked(surface) - self.bottom
 
-        def step(before: Array, row: Any) -> tuple[Array, tuple[Array, Array, Array]]:
-            fading, entry, resistance, bottom, fall, still, slope, surface = row
-            # amplitudes are departures from the bottom, which may have changed
-            relaxed = fading * (before - fall[..., None] * ones)
-            base = bottom + relaxed @ modes
-            heat = (still + slope * (surface - base)) / (1.0 + slope * resistance)
-            after = relaxed + entry * heat[..., None]
-            return after, (heat, base + resistance * heat, after)
+        def solve(start: Array, rows: Any) -> tuple[Array, tuple[Array, Array]]:
+            slope, still, surface, fading, sinking, to_surface, given = rows
+            free = fading * start[..., None, :] - sinking
+            wanted = still + slope * (surface - free @ self.modes[0])
+            system = slope[..., None] * to_surface + np.eye(self.block)
+            if self.block == 1:
+                heat = wanted / system[..., 0]
+            else:
+                solved = jax.lax.linalg.triangular_solve(
+                    system, wanted[..., None], left_side=True, lower=True
+                )
+                heat = solved[..., 0]
+            end = free[..., -1, :] + jnp.einsum("sem,se->sm", given[..., -1, :, :], heat)
+            return end, (start, heat)
 
-        falls = jnp.concatenate([jnp.zeros_like(self.bottom[:1]), self.bottom[1:] - self.bottom[:-1]])
-        rows = (self.fading, self.entry, self.resistance, self.bottom, falls, still, slope, surface)
-        if still.shape[0] == 1:
-            _, found = step(first, jax.tree.map(lambda x: x[0], rows))
-            alone: tuple[Array, Array, Array] = jax.tree.map(lambda x: x[None], found)
-            return alone
-        solved: tuple[Array, Array, Array] = jax.lax.scan(step, first, rows)[1]
-        return solved
+        rows = (*given, self.fading, self.sinking, self.to_surface, self.given)
+        if self.bottom.shape[0] == 1:
+            _, alone = solve(first, jax.tree.map(lambda x: x[0], rows))
+            starts, heat = jax.tree.map(lambda x: x[None], alone)
+        else:
+            starts, heat = jax.lax.scan(solve, first, rows)[1]
+        free = self.fading * starts[..., None, :] - self.sinking
+
+        def node(mode: Any, entered: Array) -> Array:
+            return self._unblocked(self.bottom + free @ mode + jnp.einsum("bsle,bse->bsl", entered, heat))
+
+        return (
+            self._unblocked(heat),
+            node(self.modes[0], self.to_surface),
+            node(self.modes[-1], self.to_deepest),
+            starts,
+        )
+
+    def nodes(self, starts: Array, heat: Array) -> Array:
+        """Return the temperatures of all nodes after each step, K, ``[time, site, node]``, of `advance`'s results."""
+        entered = jnp.einsum("bslem,bse->bslm", self.given, self._blocked(heat))
+        amplitudes = self.fading * starts[..., None, :] - self.sinking + entered
+        return self._unblocked(self.bottom[..., None] + amplitudes @ self.modes.T)
 
 
 def solve_coupled(
     options: Options,
     site: Site,
     parameters: Parameters,
-    dispersion: Array,
+    mixing: Mixing,
     around: Surroundings,
     earlier: Array,
     started: Array,
+    *,
+    differentiable: bool,
 ) -> tuple[Fluxes, Array]:
     """Return the fluxes of all steps, solved side by side.
 
@@ -221,14 +279,16 @@ def solve_coupled(
     ----------
     options, site, parameters
         Of the model.
-    dispersion
-        ``[layers + atmosphere layers, layers]``, s m-1.
+    mixing
+        Of the air.
     around
         Of each step, ``[time, site]``.
     earlier
         Temperatures of the soil's nodes before the first step, the surface first, K, ``[site, node]``.
     started
         Whether there was a step before, ``[site]``; without one the soil is as warm as its bottom.
+    differentiable
+        Whether derivatives may be asked for; without them compiling takes half as long.
 
     Returns
     -------
@@ -237,15 +297,18 @@ def solve_coupled(
     nodes
         Temperatures of the soil after each step, ``[time, site, node]``.
     """
-    matrix = dispersion - dispersion[-1]
-    within = matrix[: options.layers]
-    canopy = _Canopy(options, site, parameters, within, around, earlier, started)
+    matrix = mixing.matrix - mixing.matrix[-1]
+    canopy = _Canopy(options, site, parameters, mixing, around, earlier, started)
     # where the step begins matters for the count of iterations only
     start = canopy.first_guess()
-    x = fixed_point(canopy.improve, start, TOLERANCE, MOST_ITERATIONS)
-    found, improved = canopy.balances(x)
-    residual = jnp.max(jnp.abs(improved - x), axis=-1)
-    return _fluxes(options, matrix, canopy, found, residual), found.nodes
+    if differentiable:
+        x = fixed_point(lambda x: canopy.balances(x)[0], start, TOLERANCE, MOST_ITERATIONS)
+        improved, found = canopy.balances(x)
+        residual = jnp.max(jnp.abs(improved - x), axis=-1)
+    else:
+        residual, found = converge(jax.jit(canopy.balances), start, TOLERANCE, MOST_ITERATIONS)
+    nodes = canopy.column.nodes(found.soil_starts, found.soil_heat)
+    return _fluxes(options, matrix, canopy, found, residual), nodes
 
 
 class _Canopy:
@@ -256,16 +319,19 @@ class _Canopy:
         options: Options,
         site: Site,
         parameters: Parameters,
-        within: Array,
+        mixing: Mixing,
         around: Surroundings,
         earlier: Array,
         started: Array,
     ) -> None:
-        self.options, self.site, self.p, self.within, self.around = options, site, parameters, within, around
+        self.options, self.site, self.p, self.around = options, site, parameters, around
+        self.within = mixing.matrix[: options.layers] - mixing.matrix[-1]
+        # how the solution is sought must not count in its derivatives
+        self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
         self.each = of_leaves(parameters, 2)
         weather = around.weather
         self.column = _Column(options, site, around)
-        self.first = self.column.amplitudes(earlier, started)
+        self.first = self.column.before_the_first(earlier, started)
         self.sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
         self.area = self.sunlit * around.leaf_area[..., None, None]
         self.kelvin = weather.air_temperature
@@ -275,8 +341,6 @@ class _Canopy:
         self.to_heat = 1.0 / (friction * weather.density * AIR_HEAT_CAPACITY)
         self.to_vapour = 8314.0 * self.kelvin / (18.01 * self.vaporise * friction)
         self.to_co2 = 1.0 / (friction * weather.molar_density)
-        symmetric = 0.5 * (within + within.T)
-        self.modal, self.modes = jnp.linalg.eigh(jax.lax.stop_gradient(symmetric))
 
     def first_guess(self) -> Array:
         """Return unknowns: everything as the weather, leaves' CO2 at 0.7 of the air's, the soil as it was."""
@@ -287,12 +351,8 @@ class _Canopy:
         still = jnp.zeros_like(self.kelvin)
         return _pack(_Unknowns(none, none, none, leaf, inside, still, still))
 
-    def improve(self, x: Array) -> Array:
-        """Return better unknowns."""
-        return self.balances(x)[1]
-
-    def balances(self, x: Array) -> tuple[_Found, Array]:
-        """Return what the balances are at a guess, and a better guess."""
+    def balances(self, x: Array) -> tuple[Array, _Found]:
+        """Return better unknowns than a guess, and what the balances are at the guess."""
         around, options, p, each = self.around, self.options, self.p, self.each
         weather, layers = around.weather, options.layers
         u = _unpack(x, layers)
@@ -313,7 +373,7 @@ class _Canopy:
 
         # longwave
         emitted = each.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
-        emission = jnp.sum(self.sunlit * emitted, axis=-2) * (1.0 - around.transmission)[..., None]
+        emission = of_both_classes(self.sunlit, emitted) * (1.0 - around.transmission)[..., None]
         longwave = settled(exchange(around.longwave, emission, around.sky, p.soil_emissivity, surface))
         exposure = around.exposure[..., None]
         seen = (longwave.up[..., :-1] + longwave.down[..., 1:]) * exposure
@@ -368,24 +428,24 @@ class _Canopy:
 
         # soil
         ground, rate = settled(self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0]))
-        soil_heat, new_surface, amplitudes = self.column.advance(
+        soil_heat, new_surface, deepest, soil_starts = self.column.advance(
             self.first,
             ground.net - ground.latent - ground.sensible,
             rate.latent + rate.sensible - rate.net,
             surface,
         )
+        soil_heat, new_surface, deepest = settled((soil_heat, new_surface, deepest))
         change = new_surface - surface
         ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
-        nodes = self.column.nodes(amplitudes)
-        net_assimilation = jnp.sum(self.area * stomata.leaf.assimilation, axis=(-2, -1))
-        dark = jnp.sum(self.area * rates.dark_respiration, axis=(-2, -1))
-        respiration = self._respiration(nodes[..., -1], net_assimilation + dark, dark)
+        net_assimilation = jnp.sum(of_both_classes(self.area, stomata.leaf.assimilation), axis=-1)
+        dark = jnp.sum(of_both_classes(self.area, rates.dark_respiration), axis=-1)
+        respiration = self._respiration(deepest, net_assimilation + dark, dark)
 
         # air
         factor, factor_rate = settled(jax.jvp(buoyancy_factor, (u.stability,), (jnp.ones_like(u.stability),)))
 
         def sources(leaves: Array, soil: Array) -> Array:
-            per_ground = jnp.sum(self.area * leaves, axis=-2)
+            per_ground = of_both_classes(self.area, leaves)
             first = jnp.arange(layers) == 0
             return per_ground + soil[..., None] * first
 
@@ -402,7 +462,7 @@ class _Canopy:
             ground.net,
             soil_heat,
             new_surface,
-            nodes,
+            soil_starts,
             respiration,
             longwave.down[..., -1],
             longwave.up[..., -1],
@@ -410,7 +470,7 @@ class _Canopy:
             sources(energy.latent_heat, ground.latent) * (factor * self.to_vapour)[..., None],
             sources(-stomata.leaf.assimilation, respiration) * (factor * self.to_co2)[..., None],
             stability(
-                jnp.sum(self.area * energy.sensible_heat, axis=(-2, -1)) + ground.sensible,
+                jnp.sum(of_both_classes(self.area, energy.sensible_heat), axis=-1) + ground.sensible,
                 weather,
                 self.site.measurement_height,
                 clipped=False,
@@ -440,7 +500,7 @@ class _Canopy:
             new_surface - self.kelvin + warming,
             u.stability + (found.stability - u.stability) / (1.0 + jnp.maximum(-feedback, 0.0)),
         )
-        return found, _pack(improved)
+        return _pack(improved), found
 
     def _stability_rate(self, now: Array) -> Array:
         """Return the change of the stability per W m-2 of sensible heat, near a stability."""
@@ -523,7 +583,7 @@ class _Canopy:
         by_air, by_vapour = hc / total, le / total
 
         def mean(values: Array) -> Array:
-            return jnp.sum(self.area * values, axis=(-2, -1)) / self.options.layers
+            return jnp.sum(of_both_classes(self.area, values), axis=-1) / self.options.layers
 
         return _Responses(
             by_air,
@@ -579,7 +639,7 @@ class _Canopy:
         warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
         moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
 
-        uptake = jnp.sum(self.area * sensitivity, axis=(-2, -1)) / self.options.layers
+        uptake = jnp.sum(of_both_classes(self.area, sensitivity), axis=-1) / self.options.layers
         richer = residual(found.co2_source, u.co2) / (
             1.0 + (factor * self.to_co2 * uptake)[..., None] * self.modal
         )
@@ -635,10 +695,10 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
     around, weather = canopy.around, canopy.around.weather
 
     def total(values: Array) -> Array:
-        return jnp.sum(canopy.area * values, axis=(-2, -1))
+        return jnp.sum(of_both_classes(canopy.area, values), axis=-1)
 
     def by_layer(values: Array) -> Array:
-        return jnp.sum(canopy.sunlit * values, axis=-2)
+        return of_both_classes(canopy.sunlit, values)
 
     def profile(reference: Array, source: Array) -> Array:
         return reference[..., None] + source @ matrix.T

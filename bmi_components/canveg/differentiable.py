@@ -24,7 +24,7 @@ Array = Any
 def differentiable(
     plan: Plan,
     constants: Constants,
-    dispersion: Array,
+    mixing: tuple[Array, ...],
     memory: Memory,
     moment: Callable[[float], NDArray[Any]],
     inputs: Sequence[Variable],
@@ -36,7 +36,7 @@ def differentiable(
 
     Parameters
     ----------
-    plan, constants, dispersion, memory
+    plan, constants, mixing, memory
         See `program`.
     moment
         Returns the day and hour, as `program.Program` takes them, of the step that begins at a time, s.
@@ -58,7 +58,7 @@ def differentiable(
         changed: dict[str, Any] = dict(varied)
         held = constants._replace(parameters=constants.parameters._replace(**changed))
         flat = [jnp.asarray(leaf, plan.dtype).reshape(-1) for leaf in jax.tree.leaves(held)]
-        last, found = _series(plan, jnp.concatenate(flat), dispersion, memory, rows, moments)
+        last, found = _series(plan, jnp.concatenate(flat), mixing, memory, rows, moments)
         parts = zip(outputs, jnp.split(found, ends, axis=1), strict=True)
         return last, {v.name: part * step if v.per_update else part for v, part in parts}
 
@@ -115,12 +115,12 @@ def _platform(plan: Plan) -> str:
 
 
 def _run(
-    plan: Plan, constants: Array, dispersion: Array, memory: Memory, inputs: Array, moments: Array
+    plan: Plan, constants: Array, mixing: tuple[Array, ...], memory: Memory, inputs: Array, moments: Array
 ) -> tuple[Memory, Array]:
     """Step through inputs and times, ``[step, element]``; return the last memory and all outputs."""
 
     def step(memory: Memory, given: tuple[Array, Array]) -> tuple[Memory, Array]:
-        return advance(plan, constants, dispersion, memory, *given)
+        return advance(plan, constants, mixing, memory, *given, differentiable=True)
 
     found: tuple[Memory, Array] = jax.lax.scan(step, memory, (inputs, moments))
     return found

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["fixed_point"]
+from bmi_components.canveg.settled import settled
+
+__all__ = ["converge", "fixed_point"]
 
 Array = Any
 Map = Callable[[Array], Array]
-
-DEPTH = 2
-"""Earlier iterations that Anderson's mixing looks back on; more made the last digits slower."""
+Look = Callable[[Array], tuple[Array, Any]]
 
 RIDGE = 1e-8
 """Share of itself that is added to the diagonal of the mixing's equations."""
@@ -38,7 +38,9 @@ class _Memory(NamedTuple):
     change, step
         What the map changed, and what was stepped instead, the last time.
     changes, steps
-        How both differed from the time before, in the latest times, ``[earlier, ..., unknown]``.
+        How both differed from the time before, in the two latest times (more made the last digits slower).
+    found
+        What else the map said the last time.
     """
 
     x: Array
@@ -46,8 +48,36 @@ class _Memory(NamedTuple):
     count: Array
     change: Array
     step: Array
-    changes: Array
-    steps: Array
+    changes: tuple[Array, Array]
+    steps: tuple[Array, Array]
+    found: Any
+
+
+def converge(function: Look, start: Array, tolerance: float, most: int) -> tuple[Array, Any]:
+    """Return how much the latest ``x`` still changes, and what the function found there; not differentiable.
+
+    What is found on the way to the solution belongs to it: the function is not asked once more.
+
+    Parameters
+    ----------
+    function
+        Returns a better ``x``, and what it finds at ``x`` (any pytree).
+    start, tolerance, most
+        See `fixed_point`.
+    """
+
+    def look(x: Array) -> tuple[Array, Any]:
+        better, found = function(x)
+        return better - x, found
+
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, start)[1])
+    memory = _search(look, start, _coarse(start) * tolerance, most, relative=False, nothing=nothing)
+    return memory.residual, memory.found
+
+
+def _coarse(x: Array) -> float:
+    """Return how many times the tolerance is accepted."""
+    return 100.0 if x.dtype == jnp.float32 else 1.0
 
 
 def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Array:
@@ -68,23 +98,25 @@ def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Arr
         Iterations after which the search ends anyway.
     """
     fixed = jax.lax.stop_gradient(start)
-    coarse = 100.0 if fixed.dtype == jnp.float32 else 1.0
+    coarse = _coarse(fixed)
 
     def solve(residual: Map, x: Array) -> Array:
-        return _search(lambda y: -residual(y), x, coarse * tolerance, most, relative=False)
+        return _search(lambda y: (-residual(y), ()), x, coarse * tolerance, most, relative=False).x
 
     def tangent_solve(linear: Map, target: Array) -> Array:
         def invert(operator: Map, wanted: Array) -> Array:
             return _search(
-                lambda y: wanted - operator(y), wanted, TOLERANCE_OF_DERIVATIVES, most, relative=True
-            )
+                lambda y: (wanted - operator(y), ()), wanted, TOLERANCE_OF_DERIVATIVES, most, relative=True
+            ).x
 
         return jax.lax.custom_linear_solve(linear, target, invert, invert)
 
     return jax.lax.custom_root(lambda y: y - function(y), fixed, solve, tangent_solve)
 
 
-def _search(change_at: Map, start: Array, tolerance: float, most: int, *, relative: bool) -> Array:
+def _search(
+    look: Look, start: Array, tolerance: float, most: int, *, relative: bool, nothing: Any = ()
+) -> _Memory:
     """Step until no unknown changes by more than the tolerance (relative to the largest of a member, if asked)."""
 
     def largest(x: Array, change: Array) -> Array:
@@ -96,24 +128,31 @@ def _search(change_at: Map, start: Array, tolerance: float, most: int, *, relati
 
     def iterate(memory: _Memory) -> _Memory:
         x, count = memory.x, memory.count
-        change = change_at(x)
+        change, found = look(x)
         known = count > 0
-        slot = count % DEPTH
-        changes = memory.changes.at[slot].set(jnp.where(known, change - memory.change, 0.0))
-        steps = memory.steps.at[slot].set(jnp.where(known, memory.step, 0.0))
+        even = count % 2 == 0
+
+        def remember(latest: Array, earlier: tuple[Array, Array]) -> tuple[Array, Array]:
+            latest = jnp.where(known, latest, 0.0)
+            return jnp.where(even, latest, earlier[0]), jnp.where(even, earlier[1], latest)
+
+        changes = remember(change - memory.change, memory.changes)
+        steps = remember(memory.step, memory.steps)
+        change, changes, steps = settled((change, changes, steps))
         residual = largest(x, change)
         # what has arrived stays, and does not disturb its memory
         step = jnp.where((residual <= tolerance)[..., None], 0.0, _mix(change, changes, steps))
-        return _Memory(x + step, residual, count + 1, change, step, changes, steps)
+        return _Memory(x + step, residual, count + 1, change, step, changes, steps, found)
 
-    none = jnp.zeros((DEPTH, *start.shape), start.dtype)
     still = jnp.zeros_like(start)
+    none = still, still
     residual = jnp.full(start.shape[:-1], jnp.inf, start.dtype)
-    begin = _Memory(start, residual, jnp.asarray(0), still, still, none, none)
-    return jax.lax.while_loop(proceed, iterate, begin).x
+    begin = _Memory(start, residual, jnp.asarray(0), still, still, none, none, nothing)
+    end: _Memory = jax.lax.while_loop(proceed, iterate, begin)
+    return end
 
 
-def _mix(change: Array, changes: Array, steps: Array) -> Array:
+def _mix(change: Array, changes: tuple[Array, Array], steps: tuple[Array, Array]) -> Array:
     """Return the step of Anderson's mixing: the change, less what earlier steps explain of it (least squares)."""
     a = jnp.sum(changes[0] * changes[0], axis=-1)
     b = jnp.sum(changes[0] * changes[1], axis=-1)

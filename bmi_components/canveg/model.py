@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bmi_components.canveg.bundle import KIND, pack, unpack
 from bmi_components.canveg.coupled import solve_coupled
 from bmi_components.canveg.fluxes import Fluxes, State
 from bmi_components.canveg.forcing import Forcing
+from bmi_components.canveg.mixing import Mixing, make_mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.published import solve_published
@@ -22,7 +23,7 @@ from bmi_components.canveg.surroundings import surroundings
 from bmi_components.errors import ConfigurationError, ValueShapeError
 from bmi_components.trained_model import TrainedModel
 
-__all__ = ["KIND", "STEPS_AT_ONCE", "CanVeg", "load_model", "run"]
+__all__ = ["KIND", "STEPS_AT_ONCE", "CanVeg", "initial_state", "load_model", "run_step"]
 
 Array = Any
 
@@ -34,7 +35,14 @@ MOST_STEPS_AT_ONCE = 512
 
 
 def run(
-    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
+    options: Options,
+    site: Site,
+    parameters: Parameters,
+    mixing: Mixing,
+    forcing: Forcing,
+    state: State,
+    *,
+    differentiable: bool = True,
 ) -> tuple[Fluxes, Array]:
     """Return the fluxes of some steps, solved side by side, and what is remembered after each.
 
@@ -44,12 +52,14 @@ def run(
         Forms and numerics.
     site, parameters
         Leaves are scalars or ``[site]``.
-    dispersion
-        ``[layers + atmosphere layers, layers]``, s m-1.
+    mixing
+        Of the air.
     forcing
         Fields ``[time, site]``.
     state
         Before the first step.
+    differentiable
+        Whether derivatives may be asked for; without them compiling takes half as long.
 
     Returns
     -------
@@ -59,18 +69,45 @@ def run(
         `State.temperature` after each step, ``[time, site, node]``.
     """
     around = surroundings(options, site, parameters, forcing)
-    solve = solve_published if options.kept().fixed_iterations else solve_coupled
-    return solve(options, site, parameters, dispersion, around, state.temperature, state.started)
+    given = options, site, parameters, mixing, around, state.temperature, state.started
+    if options.kept().fixed_iterations:
+        return solve_published(*given)
+    return solve_coupled(*given, differentiable=differentiable)
 
 
-def _one(
-    options: Options, site: Site, parameters: Parameters, dispersion: Array, forcing: Forcing, state: State
+def initial_state(options: Options, sites: int, dtype: Any) -> State:
+    """Return what is remembered before the first step: nothing."""
+    nodes = options.iterations if options.kept().fixed_iterations else options.soil_layers
+    return State(jnp.zeros((sites, nodes), dtype), jnp.zeros(sites, dtype))
+
+
+_run_only = partial(run, differentiable=False)
+
+
+def run_step(
+    options: Options,
+    site: Site,
+    parameters: Parameters,
+    mixing: Mixing,
+    forcing: Forcing,
+    state: State,
+    *,
+    differentiable: bool = True,
 ) -> tuple[State, Fluxes]:
-    """Make one step; forcing fields ``[site]``."""
+    """Make one step; forcing fields ``[site]``. For the rest see `run`."""
     fluxes, temperatures = run(
-        options, site, parameters, dispersion, jax.tree.map(lambda x: x[None], forcing), state
+        options,
+        site,
+        parameters,
+        mixing,
+        jax.tree.map(lambda x: x[None], forcing),
+        state,
+        differentiable=differentiable,
     )
     return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda x: x[0], fluxes)
+
+
+_step_only = partial(run_step, differentiable=False)
 
 
 @cache
@@ -113,7 +150,9 @@ class CanVeg:
         self.parameters = jax.tree.map(jnp.asarray, parameters)
         self.dtype = self.parameters.clumping.dtype
         self.site: Site = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), site)
-        self.dispersion = jnp.asarray(dispersion, self.dtype)
+        self.mixing: Mixing = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, self.dtype), make_mixing(np.asarray(dispersion))
+        )
 
     @classmethod
     def from_bundle(cls, bundle: TrainedModel) -> CanVeg:
@@ -133,14 +172,18 @@ class CanVeg:
         return pack(self.options, self.site, self.parameters, self.dispersion, provenance or {}, licence)
 
     @property
+    def dispersion(self) -> Array:
+        """The dispersion matrix, ``[row, layer]``, s m-1."""
+        return self.mixing.matrix
+
+    @property
     def time_step(self) -> float:
         """Length of a step, s."""
         return self.options.time_step
 
     def initial_state(self, sites: int = 1) -> State:
         """Return what is remembered before the first step: nothing."""
-        nodes = self.options.iterations if self.options.kept().fixed_iterations else self.options.soil_layers
-        return State(jnp.zeros((sites, nodes), self.dtype), jnp.zeros(sites, self.dtype))
+        return initial_state(self.options, sites, self.dtype)
 
     def step(self, state: State, forcing: Forcing) -> tuple[State, Fluxes]:
         """Make one step of all sites.
@@ -160,8 +203,9 @@ class CanVeg:
             Fields ``[site]``, profiles ``[site, layer]``.
         """
         forcing = self._typed(forcing)
-        made: tuple[State, Fluxes] = _compiled(_one)(
-            self.options, self.site, self.parameters, self.dispersion, forcing, state
+        make = _compiled(run_step if _traced((forcing, state, self.parameters, self.site)) else _step_only)
+        made: tuple[State, Fluxes] = make(
+            self.options, self.site, self.parameters, self.mixing, forcing, state
         )
         return made
 
@@ -211,12 +255,11 @@ class CanVeg:
             forcing,
         )
 
-        leaves = jax.tree.leaves((forcing, state, parameters))
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        make = run if traced else _compiled(run)
+        traced = _traced((forcing, state, parameters, self.site))
+        make = run if traced else _compiled(_run_only)
 
         def piece(before: State, part: Forcing) -> tuple[State, tuple[Fluxes, Array]]:
-            fluxes, temperatures = make(self.options, self.site, parameters, self.dispersion, part, before)
+            fluxes, temperatures = make(self.options, self.site, parameters, self.mixing, part, before)
             return State(temperatures[-1], jnp.ones_like(before.started)), (fluxes, temperatures)
 
         if traced:
@@ -234,6 +277,11 @@ class CanVeg:
     def _typed(self, forcing: Forcing) -> Forcing:
         """Return the forcing in the model's floating-point type."""
         return Forcing(*(jnp.asarray(field, self.dtype) for field in forcing))
+
+
+def _traced(values: Any) -> bool:
+    """Return whether JAX derives, maps or compiles what is computed with some values."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def _check_leaves(parameters: Parameters) -> None:

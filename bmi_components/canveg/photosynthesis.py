@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_components.ball_berry.conductance import VAPOUR_OVER_CO2
 from bmi_components.canveg.parameters import Parameters
-from bmi_components.canveg.settled import settled
+from bmi_components.canveg.settled import inverse_root, settled
 
 __all__ = [
     "Biochemistry",
@@ -127,7 +127,7 @@ def biochemistry(
     )
     absorbed = p.quantum_yield * light
     saturation = absorbed / maximum_transport
-    transport = absorbed / jnp.sqrt(1.0 + saturation * saturation)
+    transport = absorbed * inverse_root(1.0 + saturation * saturation)
     return Biochemistry(carboxylation, transport, dark, michaelis, compensation)
 
 
@@ -236,7 +236,7 @@ def assimilate_published(
     big_r = (p * (2.0 * p * p - 9.0 * q) + 27.0 * r) / 54.0
     cube = big_q * big_q * big_q
     three = cube - big_r * big_r > 0.0
-    cosine = _cosine_of_third(jnp.clip(big_r / jnp.sqrt(jnp.maximum(cube, 0.01)), -0.99, 0.99))
+    cosine = _cosine_of_third(jnp.clip(big_r * inverse_root(jnp.maximum(cube, 0.01)), -0.99, 0.99))
     sine = jnp.sqrt(1.0 - cosine * cosine)
     third = (6.2831852 if rounded else 2.0 * math.pi) / 3.0
     turn_c, turn_s = math.cos(third), math.sin(third)
@@ -328,10 +328,11 @@ def assimilate(rates: Biochemistry, air: LeafAir, guess: Array, *, amphistomatou
     def at(inside: Array) -> tuple[Array, Array, Array, Array, Array]:
         demand, slope = _demand(rates, inside)
         surface = jnp.maximum(air.co2 - demand * to_surface, 0.1 * air.co2)
-        root = jnp.sqrt(demand * demand + BLUNT * BLUNT)
-        positive = 0.5 * (demand + root)
+        square = demand * demand + BLUNT * BLUNT
+        inverse = inverse_root(square)
+        positive = 0.5 * (demand + square * inverse)
         following = air.slope * positive / surface
-        return demand, slope, surface, following, positive / root
+        return demand, slope, surface, following, positive * inverse
 
     demand, slope, surface, following, share = settled(at(guess))
     conductance = (air.intercept + following) / VAPOUR_OVER_CO2
@@ -366,8 +367,9 @@ def _smooth_minimum(curvature: float, first: Array, second: Array) -> tuple[Arra
     """Return a smooth minimum of two rates, and its derivatives by each."""
     total = first + second
     inside = total * total - 4.0 * curvature * first * second
-    root = jnp.sqrt(jnp.maximum(inside, 0.0) + 1e-8)
+    square = jnp.maximum(inside, 0.0) + 1e-8
+    inverse = inverse_root(square)
     scale = 1.0 / (2.0 * curvature)
-    by_first = scale * (1.0 - (total - 2.0 * curvature * second) / root)
-    by_second = scale * (1.0 - (total - 2.0 * curvature * first) / root)
-    return scale * (total - root), by_first, by_second
+    by_first = scale * (1.0 - (total - 2.0 * curvature * second) * inverse)
+    by_second = scale * (1.0 - (total - 2.0 * curvature * first) * inverse)
+    return scale * (total - square * inverse), by_first, by_second

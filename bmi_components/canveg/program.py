@@ -22,14 +22,25 @@ from numpy.typing import NDArray
 from bmi_components.canveg.fluxes import Fluxes, Profiles, State
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.inputs import make_forcing
-from bmi_components.canveg.model import CanVeg, run
+from bmi_components.canveg.mixing import Mixing
+from bmi_components.canveg.model import initial_state, run_step
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
 from bmi_components.canveg.settled import COMPILER_OPTIONS
 from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
 from bmi_components.jax_precision import jax_precision
 
-__all__ = ["MEMORY", "Constants", "Memory", "Plan", "Program", "compiled", "device_of", "pack"]
+__all__ = [
+    "MEMORY",
+    "Constants",
+    "Memory",
+    "Plan",
+    "Program",
+    "compiled",
+    "device_of",
+    "initial_memory",
+    "pack",
+]
 
 Array = Any
 
@@ -91,20 +102,12 @@ class Plan(NamedTuple):
     dispersion: tuple[int, ...]
 
 
-class Program(NamedTuple):
-    """Two functions of constants (end to end) and dispersion matrix on the device.
+Program = Callable[[Array, tuple[Array, ...], Memory, Array, Array], tuple[Memory, Array]]
+"""A step.
 
-    Attributes
-    ----------
-    start
-        Returns the memory before the first step.
-    step
-        Takes the memory, the inputs (end to end) and the time (day of the year of all sites, then hour) as well, and
-        returns the new memory and the outputs (end to end).
-    """
-
-    start: Callable[[Array, Array], Memory]
-    step: Callable[[Array, Array, Memory, Array, Array], tuple[Memory, Array]]
+It takes the constants (end to end), the fields of `Mixing`, the memory, the inputs (end to end) and the time (day of
+the year of all sites, then hour); it returns the new memory and the outputs (end to end).
+"""
 
 
 def device_of(name: str) -> Any:
@@ -130,17 +133,19 @@ def compiled(plan: Plan) -> Program:
     def shaped(*shape: int) -> Any:
         return array(shape, kind, sharding=where)
 
-    constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes)), shaped(*plan.dispersion)
+    *each, _, layers = plan.dispersion
+    mixing = (shaped(*plan.dispersion), shaped(*each, layers), shaped(*each, layers, layers))
+    constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes))
     with jax_precision(plan.dtype), kept_programs() as folder:
-        start, step = jax.jit(partial(initial_memory, plan)), jax.jit(partial(advance, plan))
-        memory = tuple(shaped(*part.shape) for part in jax.eval_shape(start, *constants))
-        arguments = (*constants, memory, shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites))
+        step = jax.jit(partial(advance, plan))
+        memory = tuple(shaped(*part.shape) for part in jax.eval_shape(partial(initial_memory, plan)))
+        inputs, time = shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites)
+        arguments = (constants, mixing, memory, inputs, time)
         if folder is not None:
             step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
         options: Any = COMPILER_OPTIONS if device_of(plan.device).platform == "cpu" else None
-        return Program(
-            start.lower(*constants).compile(), step.lower(*arguments).compile(compiler_options=options)
-        )
+        program: Program = step.lower(*arguments).compile(compiler_options=options)
+        return program
 
 
 def kept_trace(file: Path, function: Any, arguments: Any) -> Any:
@@ -183,16 +188,21 @@ def unpack(plan: Plan, flat: Array) -> Constants:
     return result
 
 
-def initial_memory(plan: Plan, constants: Array, dispersion: Array) -> Memory:
+def initial_memory(plan: Plan) -> Memory:
     """Return what is remembered before the first step."""
-    unpacked = unpack(plan, constants)
-    matrix = dispersion if dispersion.ndim == 2 else dispersion[0]
-    state = CanVeg(plan.options, unpacked.site, unpacked.parameters, matrix).initial_state(plan.sites)
-    return (*state, jnp.zeros(plan.sites, plan.dtype))
+    kind = np.dtype(plan.dtype)
+    return (*initial_state(plan.options, plan.sites, kind), jnp.zeros(plan.sites, kind))
 
 
 def advance(
-    plan: Plan, constants: Array, dispersion: Array, memory: Memory, inputs: Array, time: Array
+    plan: Plan,
+    constants: Array,
+    mixing: tuple[Array, ...],
+    memory: Memory,
+    inputs: Array,
+    time: Array,
+    *,
+    differentiable: bool = False,
 ) -> tuple[Memory, Array]:
     """Advance by one step; see `Program`."""
     unpacked = unpack(plan, constants)
@@ -205,7 +215,13 @@ def advance(
     )
     site = unpacked.site._replace(canopy_height=forcing.canopy_height, measurement_height=height)
     canopy, fluxes = solve(
-        plan.options, site, unpacked.parameters, dispersion, State(temperature, started), forcing
+        plan.options,
+        site,
+        unpacked.parameters,
+        Mixing(*mixing),
+        State(temperature, started),
+        forcing,
+        differentiable=differentiable,
     )
     frozen = plan.options.kept().frozen_latent_heat
     rows = scalars(fluxes, given["temperature"], frozen_quirk=frozen)
@@ -215,20 +231,36 @@ def advance(
 
 
 def solve(
-    options: Options, site: Site, parameters: Parameters, dispersion: Array, state: State, forcing: Forcing
+    options: Options,
+    site: Site,
+    parameters: Parameters,
+    mixing: Mixing,
+    state: State,
+    forcing: Forcing,
+    *,
+    differentiable: bool,
 ) -> tuple[State, Fluxes]:
     """Let the model take a step; where each site has a dispersion matrix of its own, each by itself."""
-    if dispersion.ndim == 3:
+    if mixing.matrix.ndim == 3:
         own = {row.name: getattr(parameters, row.name) for row in TABLE}
 
-        def alone(place: Site, values: dict[str, Array], *others: Any) -> tuple[State, Fluxes]:
-            return solve(options, place, parameters._replace(**values), *others)
+        def alone(mixing: Mixing, *of_site: Any) -> tuple[State, Fluxes]:
+            place, values, state, forcing = jax.tree.map(lambda x: x[None], of_site)
+            made = solve(
+                options,
+                place,
+                parameters._replace(**values),
+                mixing,
+                state,
+                forcing,
+                differentiable=differentiable,
+            )
+            taken: tuple[State, Fluxes] = jax.tree.map(lambda x: x[0], made)
+            return taken
 
-        found: tuple[State, Fluxes] = jax.vmap(alone)(site, own, dispersion, state, forcing)
+        found: tuple[State, Fluxes] = jax.vmap(alone)(mixing, site, own, state, forcing)
         return found
-    one_step = jax.tree.map(lambda field: field[None], forcing)
-    fluxes, temperatures = run(options, site, parameters, dispersion, one_step, state)
-    return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda field: field[0], fluxes)
+    return run_step(options, site, parameters, mixing, forcing, state, differentiable=differentiable)
 
 
 def scalars(fluxes: Fluxes, air_temperature: Array, *, frozen_quirk: bool) -> list[Array]:

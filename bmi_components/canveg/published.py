@@ -15,6 +15,7 @@ from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances_publi
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaf_energy import LeafAirState, balance_published, vapour_resistance
 from bmi_components.canveg.longwave import exchange
+from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate_published, biochemistry
@@ -26,7 +27,7 @@ from bmi_components.canveg.soil_respiration import (
     respiration_q10,
 )
 from bmi_components.canveg.stomata import conductance_slope, steepest_slope
-from bmi_components.canveg.surroundings import Surroundings, of_leaves
+from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import (
     latent_heat_of_vaporisation,
     log_temperature,
@@ -131,7 +132,7 @@ def solve_published(
     options: Options,
     site: Site,
     parameters: Parameters,
-    dispersion: Array,
+    mixing: Mixing,
     around: Surroundings,
     earlier: Array,
     started: Array,
@@ -142,8 +143,8 @@ def solve_published(
     ----------
     options, site, parameters
         Of the model.
-    dispersion
-        ``[layers + atmosphere layers, layers]``, s m-1.
+    mixing
+        Of the air.
     around
         Of each step, ``[time, site]``.
     earlier
@@ -159,7 +160,7 @@ def solve_published(
         Of each step's iterations, ``[time, site, iteration]``.
     """
     weather = around.weather
-    matrix = jnp.concatenate([dispersion, dispersion[:, :1]], axis=1)
+    matrix = jnp.concatenate([mixing.matrix, mixing.matrix[:, :1]], axis=1)
     matrix = (matrix - matrix[-1]).T
     start = _start(options, weather)
     soil_conductance = _SoilSteps(options, site, around)
@@ -317,7 +318,7 @@ def _iteration(
     # longwave
     leaf = unknowns.leaf
     emitted = each.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
-    emission = jnp.sum(sunlit * emitted, axis=-2) * (1.0 - around.transmission)[..., None]
+    emission = of_both_classes(sunlit, emitted) * (1.0 - around.transmission)[..., None]
     longwave = exchange(around.longwave, emission, around.sky, p.soil_emissivity, unknowns.surface)
     seen = longwave.up[..., :-1] + longwave.down[..., :-1]
     absorbed = around.shortwave + (jnp.asarray(p.leaf_emissivity)[..., None] * seen)[..., None, :]
@@ -376,7 +377,7 @@ def _iteration(
     )
 
     def by_layer(values: Array) -> Array:
-        return jnp.sum(sunlit * values, axis=-2)
+        return of_both_classes(sunlit, values)
 
     def canopy(values: Array) -> Array:
         return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
@@ -463,7 +464,7 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
     sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
 
     def by_layer(values: Array) -> Array:
-        return jnp.sum(sunlit * values, axis=-2)
+        return of_both_classes(sunlit, values)
 
     def canopy(values: Array) -> Array:
         return jnp.sum(by_layer(values), axis=-1) * around.leaf_area

@@ -1,4 +1,4 @@
-"""A hint to the compiler: what is computed here is computed once."""
+"""Hints to the compiler: what is computed once, and what must not keep a loop from computing several values at once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
-__all__ = ["COMPILER_OPTIONS", "compiled", "settled"]
+__all__ = ["COMPILER_OPTIONS", "compiled", "inverse_root", "settled"]
 
 T = TypeVar("T", bound=Any)
 
@@ -31,3 +32,11 @@ def settled(values: T) -> T:
     barrier: Any = jax.lax.optimization_barrier
     held: T = barrier(values)
     return held
+
+
+def inverse_root(x: Any) -> Any:
+    """Return ``1 / sqrt(x)``.
+
+    As a quotient XLA calls a function of its own for it, one number at a time, and so for all else in the same loop.
+    """
+    return jnp.sqrt(1.0 / x)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bmi_components.canveg.differentiable import differentiable
 from bmi_components.canveg.inputs import local_time
+from bmi_components.canveg.mixing import make_mixing
 from bmi_components.canveg.names import AIR, CANOPY, PROFILES, SCALARS
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE
@@ -25,6 +26,7 @@ from bmi_components.canveg.program import (
     Plan,
     compiled,
     device_of,
+    initial_memory,
     pack,
 )
 from bmi_components.differentiable import Differentiable
@@ -129,9 +131,9 @@ class CanVegStepper(Stepper):
         )
         self._program = compiled(self._plan)
         with jax_precision(self.dtype):
-            self._dispersion = _shared(matrix.tobytes(), matrix.shape, setup.dtype, setup.device)
+            self._mixing = _shared(matrix.tobytes(), matrix.shape, setup.dtype, setup.device)
             self._packed = self._upload(pack(constants, setup.dtype))
-            self._memory: Memory = self._program.start(self._packed, self._dispersion)
+            self._memory: Memory = tuple(self._upload(part) for part in initial_memory(self._plan))
 
     def _upload(self, values: Array) -> Any:
         return jax.device_put(values.astype(self.dtype), device_of(self.device))
@@ -145,9 +147,7 @@ class CanVegStepper(Stepper):
         if on_host:
             forcings = forcings.astype(self.dtype)
         with jax_precision(self.dtype):
-            memory, result = self._program.step(
-                self._packed, self._dispersion, self._memory, forcings, moment
-            )
+            memory, result = self._program(self._packed, self._mixing, self._memory, forcings, moment)
         values = np.asarray(result)
         if not np.isfinite(values).all():
             self._refuse(np.asarray(forcings), values)
@@ -194,7 +194,7 @@ class CanVegStepper(Stepper):
         return differentiable(
             self._plan,
             self._constants,
-            self._dispersion,
+            self._mixing,
             self._memory,
             self._moment,
             self.inputs,
@@ -241,9 +241,10 @@ class CanVegStepper(Stepper):
 
 
 @lru_cache(maxsize=64)
-def _shared(values: bytes, shape: tuple[int, ...], dtype: str, device: str) -> Any:
-    """Return a matrix on a device, one for all instances that need the same."""
-    return jax.device_put(np.frombuffer(values, dtype).reshape(shape), device_of(device))
+def _shared(values: bytes, shape: tuple[int, ...], dtype: str, device: str) -> tuple[Array, ...]:
+    """Return a dispersion matrix with its modes on a device, one for all instances that need the same."""
+    mixing = make_mixing(np.frombuffer(values, dtype).reshape(shape))
+    return tuple(jax.device_put(part, device_of(device)) for part in mixing)
 
 
 def _settable(options: Options) -> dict[str, Variable]:
