@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmi_components.canveg.program import Constants, Memory, Plan, advance, device_of
-from bmi_components.canveg.settled import COMPILER_OPTIONS
+from bmi_components.canveg.settled import compiler_options
 from bmi_components.differentiable import Differentiable
 from bmi_components.variables import Variable
 
@@ -71,15 +71,15 @@ def differentiable(
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _series(plan: Plan, *arguments: Any) -> Any:
     """Do what `_run` does, compiled; the rule below lets its derivatives be compiled with options too."""
-    return _programs(_platform(plan)).run(plan, *arguments)
+    return _programs(*_size(plan)).run(plan, *arguments)
 
 
 def _series_forward(plan: Plan, *arguments: Any) -> Any:
-    return _programs(_platform(plan)).forward(plan, *arguments)
+    return _programs(*_size(plan)).forward(plan, *arguments)
 
 
 def _series_backward(plan: Plan, pull_back: Any, sensitivity: Any) -> Any:
-    return _programs(_platform(plan)).backward(pull_back, sensitivity)
+    return _programs(*_size(plan)).backward(pull_back, sensitivity)
 
 
 _series.defvjp(_series_forward, _series_backward)
@@ -94,8 +94,8 @@ class _Programs(NamedTuple):
 
 
 @cache
-def _programs(platform: str) -> _Programs:
-    options: Any = COMPILER_OPTIONS if platform == "cpu" else None
+def _programs(platform: str, leaves: int) -> _Programs:
+    options: Any = compiler_options(platform, leaves)
 
     def forward(plan: Plan, *arguments: Any) -> Any:
         return jax.vjp(partial(_run, plan), *arguments)
@@ -110,8 +110,9 @@ def _programs(platform: str) -> _Programs:
     )
 
 
-def _platform(plan: Plan) -> str:
-    return str(device_of(plan.device).platform)
+def _size(plan: Plan) -> tuple[str, int]:
+    """Return where a plan runs, and how many leaves it has."""
+    return str(device_of(plan.device).platform), plan.sites * plan.options.layers
 
 
 def _run(

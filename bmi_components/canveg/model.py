@@ -27,7 +27,7 @@ __all__ = ["KIND", "STEPS_AT_ONCE", "CanVeg", "initial_state", "load_model", "ru
 
 Array = Any
 
-STEPS_AT_ONCE = 96
+STEPS_AT_ONCE = 48
 """Steps of 50 layers that are solved side by side; more do not fit a core's cache and take longer each."""
 
 MOST_STEPS_AT_ONCE = 512
@@ -81,7 +81,24 @@ def initial_state(options: Options, sites: int, dtype: Any) -> State:
     return State(jnp.zeros((sites, nodes), dtype), jnp.zeros(sites, dtype))
 
 
-_run_only = partial(run, differentiable=False)
+def _piece(
+    options: Options,
+    site: Site,
+    parameters: Parameters,
+    mixing: Mixing,
+    forcing: Forcing,
+    state: State,
+    *,
+    differentiable: bool = True,
+) -> tuple[State, tuple[Fluxes, Array]]:
+    """Make some steps; return the state after them, and what `run` does."""
+    fluxes, temperatures = run(
+        options, site, parameters, mixing, forcing, state, differentiable=differentiable
+    )
+    return State(temperatures[-1], jnp.ones_like(state.started)), (fluxes, temperatures)
+
+
+_piece_only = partial(_piece, differentiable=False)
 
 
 def run_step(
@@ -95,25 +112,18 @@ def run_step(
     differentiable: bool = True,
 ) -> tuple[State, Fluxes]:
     """Make one step; forcing fields ``[site]``. For the rest see `run`."""
-    fluxes, temperatures = run(
-        options,
-        site,
-        parameters,
-        mixing,
-        jax.tree.map(lambda x: x[None], forcing),
-        state,
-        differentiable=differentiable,
-    )
-    return State(temperatures[0], jnp.ones_like(state.started)), jax.tree.map(lambda x: x[0], fluxes)
+    one = jax.tree.map(lambda x: x[None], forcing)
+    after, (fluxes, _) = _piece(options, site, parameters, mixing, one, state, differentiable=differentiable)
+    return after, jax.tree.map(lambda x: x[0], fluxes)
 
 
 _step_only = partial(run_step, differentiable=False)
 
 
 @cache
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, leaves: int) -> Any:
     """Return a compiled function, made with its first use since JAX's device is not settled before."""
-    return compiled(function, static_argnums=0)
+    return compiled(function, leaves, static_argnums=0)
 
 
 class CanVeg:
@@ -203,7 +213,9 @@ class CanVeg:
             Fields ``[site]``, profiles ``[site, layer]``.
         """
         forcing = self._typed(forcing)
-        make = _compiled(run_step if _traced((forcing, state, self.parameters, self.site)) else _step_only)
+        traced = _traced((forcing, state, self.parameters, self.site))
+        leaves = forcing.air_temperature.size * self.options.layers
+        make = _compiled(run_step if traced else _step_only, leaves)
         made: tuple[State, Fluxes] = make(
             self.options, self.site, self.parameters, self.mixing, forcing, state
         )
@@ -247,31 +259,33 @@ class CanVeg:
         together = min(MOST_STEPS_AT_ONCE, STEPS_AT_ONCE * 50 // self.options.layers)
         size = max(1, min(steps, -(-together // sites)))
         chunks = -(-steps // size)
+        traced = _traced((forcing, state, parameters, self.site))
+        # NumPy takes arrays apart and joins them in a tenth of the time
+        xp: Any = jnp if traced or jax.default_backend() != "cpu" else np
         # the last piece is filled up with its last step, so that all have one shape and are compiled once
+        filling = chunks * size - steps
         filled = jax.tree.map(
-            lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], chunks * size - steps, axis=0)]).reshape(
-                chunks, size, sites
-            ),
+            lambda x: xp.concatenate([x, xp.repeat(x[-1:], filling, axis=0)]).reshape(chunks, size, sites),
             forcing,
         )
-
-        traced = _traced((forcing, state, parameters, self.site))
-        make = run if traced else _compiled(_run_only)
+        make = _piece if traced else _compiled(_piece_only, size * sites * self.options.layers)
 
         def piece(before: State, part: Forcing) -> tuple[State, tuple[Fluxes, Array]]:
-            fluxes, temperatures = make(self.options, self.site, parameters, self.mixing, part, before)
-            return State(temperatures[-1], jnp.ones_like(before.started)), (fluxes, temperatures)
+            made: tuple[State, tuple[Fluxes, Array]] = make(
+                self.options, self.site, parameters, self.mixing, part, before
+            )
+            return made
 
         if traced:
             _, found = jax.lax.scan(piece, state, filled)
+            found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), found)
         else:  # pieces one by one need no compilation for each length of a series
-            pieces = []
-            before = state
+            pieces, before = [], state
             for index in range(chunks):
                 before, part = piece(before, jax.tree.map(lambda x, i=index: x[i], filled))
                 pieces.append(part)
-            found = jax.tree.map(lambda *parts: jnp.stack(parts), *pieces)
-        fluxes, temperatures = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:steps], found)
+            found = jax.tree.map(lambda *parts: jnp.asarray(xp.concatenate(parts)), *pieces)
+        fluxes, temperatures = jax.tree.map(lambda x: x[:steps], found) if filling else found
         return fluxes, State(temperatures[-1], jnp.ones_like(state.started))
 
     def _typed(self, forcing: Forcing) -> Forcing:

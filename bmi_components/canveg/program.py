@@ -26,7 +26,7 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.model import initial_state, run_step
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
-from bmi_components.canveg.settled import COMPILER_OPTIONS
+from bmi_components.canveg.settled import compiler_options
 from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
 from bmi_components.jax_precision import jax_precision
 
@@ -143,7 +143,7 @@ def compiled(plan: Plan) -> Program:
         arguments = (constants, mixing, memory, inputs, time)
         if folder is not None:
             step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
-        options: Any = COMPILER_OPTIONS if device_of(plan.device).platform == "cpu" else None
+        options: Any = compiler_options(device_of(plan.device).platform, plan.sites * plan.options.layers)
         program: Program = step.lower(*arguments).compile(compiler_options=options)
         return program
 

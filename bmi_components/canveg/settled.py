@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-__all__ = ["COMPILER_OPTIONS", "compiled", "inverse_root", "settled"]
+__all__ = ["COMPILER_OPTIONS", "compiled", "compiler_options", "inverse_root", "settled"]
 
 T = TypeVar("T", bound=Any)
 
@@ -16,10 +16,23 @@ COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 """On processors XLA takes the hints away before it fuses loops, unless that pass is left out."""
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Any:
+FEW = 512
+"""Leaves (layers of all sites and steps) that take less time than starting the loops over them."""
+
+
+def compiler_options(platform: str, leaves: int) -> dict[str, Any] | None:
+    """Return XLA's options for a program of so many leaves, on a platform such as "cpu"."""
+    if platform != "cpu":
+        return None
+    if leaves > FEW:
+        return {**COMPILER_OPTIONS}
+    # the older way to make loops takes half as long to compile; its exponential is slower
+    return {**COMPILER_OPTIONS, "xla_cpu_use_fusion_emitters": False}
+
+
+def compiled(function: Callable[..., Any], leaves: int = FEW + 1, **options: Any) -> Any:
     """Return `jax.jit` of a function that uses `settled`, with the options of JAX's default device."""
-    if jax.default_backend() == "cpu":
-        options["compiler_options"] = COMPILER_OPTIONS
+    options["compiler_options"] = compiler_options(jax.default_backend(), leaves)
     return jax.jit(function, **options)
 
 
