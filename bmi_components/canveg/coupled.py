@@ -428,13 +428,12 @@ class _Canopy:
 
         # soil
         ground, rate = settled(self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0]))
-        soil_heat, new_surface, deepest, soil_starts = self.column.advance(
-            self.first,
-            ground.net - ground.latent - ground.sensible,
-            rate.latent + rate.sensible - rate.net,
-            surface,
+        entering = ground.net - ground.latent - ground.sensible
+        leaving = rate.latent + rate.sensible - rate.net
+        per_pascal = ground.per_pascal
+        soil_heat, new_surface, deepest, soil_starts = settled(
+            self.column.advance(self.first, entering, leaving, surface)
         )
-        soil_heat, new_surface, deepest = settled((soil_heat, new_surface, deepest))
         change = new_surface - surface
         ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
         net_assimilation = jnp.sum(of_both_classes(self.area, stomata.leaf.assimilation), axis=-1)
@@ -478,7 +477,7 @@ class _Canopy:
         )
         found = settled(found)
         responses = settled(self._responses(leaf, saturation, air, resistances.heat, resistance, both_sides))
-        step, warming = settled(
+        step = settled(
             self._answer(
                 found, u, factor, responses, settled(self._ground_response(ground, rate)), stomata.sensitivity
             )
@@ -488,6 +487,10 @@ class _Canopy:
         lead = 1.0 - factor * self.to_heat * responses.heat_by_air * self.modal[-1]
         heat_rate = responses.heat_by_air * layers * departure / lead * factor_rate / factor
         feedback = heat_rate * self._stability_rate(u.stability)
+        # the soil answers the air's steps, and each step of time the ones before it
+        over = min(1, layers - 1)
+        entering = entering + rate.sensible * step[0][..., over] + per_pascal * step[1][..., over]
+        _, answer, _, _ = self.column.advance(self.first, entering, leaving, surface)
         improved = _Unknowns(
             u.air + step[0],
             u.vapour + step[1],
@@ -497,7 +500,7 @@ class _Canopy:
             + responses.leaf_by_air * step[0][..., None, :]
             + responses.leaf_by_vapour * step[1][..., None, :],
             stomata.leaf.co2 - weather.co2[..., None, None],
-            new_surface - self.kelvin + warming,
+            answer - self.kelvin,
             u.stability + (found.stability - u.stability) / (1.0 + jnp.maximum(-feedback, 0.0)),
         )
         return _pack(improved), found
@@ -558,8 +561,6 @@ class _Canopy:
         total = rate.latent + rate.sensible - rate.net + 1.0 / self.column.resistance
         by_air, by_vapour = rate.sensible / total, ground.per_pascal / total
         return _GroundResponse(
-            by_air,
-            by_vapour,
             rate.sensible * (by_air - 1.0),
             rate.sensible * by_vapour,
             rate.latent * by_air,
@@ -602,8 +603,8 @@ class _Canopy:
         leaves: _Responses,
         soil: _GroundResponse,
         sensitivity: Array,
-    ) -> tuple[tuple[Array, Array, Array], Array]:
-        """Return the steps of the air's temperature, vapour pressure and CO2, and of the soil's surface with them.
+    ) -> tuple[Array, Array, Array]:
+        """Return the steps of the air's temperature, vapour pressure and CO2.
 
         Leaves (as those of a mean layer) and the soil answer the steps as they are made.
         """
@@ -644,8 +645,7 @@ class _Canopy:
             1.0 + (factor * self.to_co2 * uptake)[..., None] * self.modal
         )
         back = self.modes.T
-        warming = soil.surface_by_air * air + soil.surface_by_vapour * pressure
-        return (warmer @ back, moister @ back, richer @ back), warming
+        return warmer @ back, moister @ back, richer @ back
 
 
 class _Ground(NamedTuple):
@@ -669,10 +669,8 @@ class _Responses(NamedTuple):
 
 
 class _GroundResponse(NamedTuple):
-    """Answers of the soil's surface to the air over it: of its temperature, and of its fluxes."""
+    """Answers of the fluxes at the soil's surface to the air over it."""
 
-    surface_by_air: Array
-    surface_by_vapour: Array
     heat_by_air: Array
     heat_by_vapour: Array
     latent_by_air: Array

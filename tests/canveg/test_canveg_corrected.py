@@ -213,7 +213,7 @@ class Derivatives:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(coupled, "TOLERANCE", 1e-12)
-            traced = compiled(pulled_back).lower(self.values, self.forcing, np.zeros(3))
+            traced = compiled(pulled_back, leaves=2 * STEPS).lower(self.values, self.forcing, np.zeros(3))
         self._pulled_back: Callable[..., Any] = traced.compile()
 
     def derive(self, values: Any, forcing: Forcing) -> tuple[Any, Fluxes]:
