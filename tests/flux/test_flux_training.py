@@ -499,6 +499,6 @@ def test_evaluation_years_are_the_last_ones() -> None:
 def test_the_recipes_that_ship_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMERIFLUX", "/nowhere")
     found = sorted((Path(__file__).parents[2] / "configs").glob("train_flux_*.yaml"))
-    assert len(found) == 4
+    assert len(found) == 6
     outputs = {load_recipe(path).output for path in found}
-    assert len(outputs) == 4
+    assert len(outputs) == 6
