@@ -112,8 +112,12 @@ def test_without_profiles_the_fluxes_are_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(values, first[-1][name], rtol=1e-10)
 
 
-def test_a_site_among_others_is_as_it_is_alone(tmp_path: Path) -> None:
-    many, alone = opened(configuration(tmp_path, sites=2)), opened(configuration(tmp_path))
+@pytest.mark.parametrize("mode", ["reference", "corrected"])
+def test_a_site_among_others_is_as_it_is_alone(tmp_path: Path, mode: str) -> None:
+    many = opened(
+        configuration(tmp_path, sites=2, mode=mode)
+    )  # of different heights: each has its dispersion matrix
+    alone = opened(configuration(tmp_path, mode=mode))
     rows = weather(many, 3)
     first = run(many, rows)
     second = run(alone, [{name: values[:1] for name, values in row.items()} for row in rows])
