@@ -8,13 +8,9 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-__all__ = ["COMPILER_OPTIONS", "compiled", "compiler_options", "inverse_root", "settled"]
+__all__ = ["compiled", "compiler_options", "inverse_root", "settled"]
 
 T = TypeVar("T", bound=Any)
-
-COMPILER_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""On processors XLA takes the hints away before it fuses loops, unless that pass is left out."""
-
 
 FEW = 512
 """Leaves (layers of all sites and steps) that take less time than starting the loops over them."""
@@ -24,10 +20,12 @@ def compiler_options(platform: str, leaves: int) -> dict[str, Any] | None:
     """Return XLA's options for a program of so many leaves, on a platform such as "cpu"."""
     if platform != "cpu":
         return None
-    if leaves > FEW:
-        return {**COMPILER_OPTIONS}
-    # the older way to make loops takes half as long to compile; its exponential is slower
-    return {**COMPILER_OPTIONS, "xla_cpu_use_fusion_emitters": False}
+    # on processors XLA takes the hints away before it fuses loops, unless that pass is left out
+    options: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    if leaves <= FEW:
+        # the older way to make loops takes half as long to compile; its exponential is slower
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
 
 
 def compiled(function: Callable[..., Any], leaves: int = FEW + 1, **options: Any) -> Any:

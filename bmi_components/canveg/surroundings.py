@@ -90,7 +90,7 @@ def of_leaves(parameters: Parameters, axes: int) -> Parameters:
 
 def of_both_classes(share: Array, values: Array) -> Array:
     """Return the sum over sunlit and shaded leaves of values times a share of each, ``[..., 2, layer]``."""
-    # XLA gives a sum over two numbers to a library that takes ten times as long as this
+    # a sum over an axis would go to a library; this becomes part of the loops around it
     return share[..., 0, :] * values[..., 0, :] + share[..., 1, :] * values[..., 1, :]
 
 

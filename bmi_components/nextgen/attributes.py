@@ -161,20 +161,20 @@ class Known:
     def number(self, catchment: str, name: str) -> float:
         """Return a number of a catchment; NaN if nothing tells it."""
         source = self.sources.get(name, AttributeSource(name))
-        value = self._row(catchment).get(source.column, math.nan) * source.factor
+        value = self._column(catchment, source.column) * source.factor
         constant = self.constants.get(name, ())
         return constant[0] if len(constant) == 1 and not math.isfinite(value) else value
 
     def monthly(self, catchment: str, name: str) -> float | list[float]:
         """Return a number or twelve; NaN if nothing tells them. Columns of months end in _1 to _12, or _01."""
         source = self.sources.get(name, AttributeSource(name))
-        row = self._row(catchment)
-        if not math.isfinite(row.get(source.column, math.nan)):
-            columns = [f"{source.column}_{month}" for month in range(1, 13)]
-            padded = [f"{source.column}_{month:02}" for month in range(1, 13)]
-            months = [row.get(a, row.get(b, math.nan)) for a, b in zip(columns, padded, strict=True)]
-            if all(map(math.isfinite, months)):
-                return [value * source.factor for value in months]
+        if not math.isfinite(self._column(catchment, source.column)):
+            for digits in (1, 2):
+                months = [
+                    self._column(catchment, f"{source.column}_{month:0{digits}}") for month in range(1, 13)
+                ]
+                if all(map(math.isfinite, months)):
+                    return [value * source.factor for value in months]
             if len(self.constants.get(name, ())) == 12:
                 return list(self.constants[name])
         return self.number(catchment, name)
@@ -182,15 +182,18 @@ class Known:
     def lack(self, catchment: str, missing: Sequence[str]) -> ConfigurationError:
         """Return the error that names what a catchment lacks."""
         known = "" if catchment in self.table else f"; {catchment} is not in it"
-        columns = ", ".join(list(self._row(catchment))[:40])
+        row = {**self.own.get(catchment, {}), **self.table.get(catchment, {})}
+        columns = ", ".join(list(row)[:40])
         return ConfigurationError(
             f"{self.where}: catchment {catchment} lacks {', '.join(missing)}{known}. Columns are {columns}; say which "
             "one it is with --attribute NAME=COLUMN (or NAME=COLUMN*FACTOR for other units), or give all catchments "
             "one value with --value NAME=NUMBER"
         )
 
-    def _row(self, catchment: str) -> Mapping[str, float]:
-        return {**self.own.get(catchment, {}), **self.table.get(catchment, {})}
+    def _column(self, catchment: str, column: str) -> float:
+        """Return a column of the table or else of the hydrofabric; NaN if neither has it."""
+        own = self.own.get(catchment, {}).get(column, math.nan)
+        return self.table.get(catchment, {}).get(column, own)
 
 
 def parse_constants(pairs: Iterable[str]) -> dict[str, tuple[float, ...]]:

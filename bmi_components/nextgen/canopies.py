@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,14 @@ class Canopies:
     known: Known
     forced: Collection[str]
     matrices: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @cached_property
+    def _trained(self) -> tuple[Any, Any]:
+        """Options and site of the model, read once for all catchments."""
+        from bmi_components.canveg.bundle import unpack
+
+        options, tower, _, _ = unpack(self.model)
+        return options, tower
 
     def text(self, divide: Divide) -> str:
         """Return what is a catchment's own in its configuration, JSON as YAML.
@@ -106,10 +116,9 @@ class Canopies:
 
     def _matrix(self, site: Mapping[str, float | list[float]]) -> str | None:
         """Return the file of the dispersion matrix, which follows from the heights; None: the model's own."""
-        from bmi_components.canveg.bundle import unpack
         from bmi_components.canveg.dispersion import dispersion_matrix
 
-        options, tower, _, _ = unpack(self.model)
+        options, tower = self._trained
         canopy, height = np.mean(site["canopy_height"]), np.mean(site["measurement_height"])
         if not 0.0 < canopy < height:
             return None  # the component says what is wrong
