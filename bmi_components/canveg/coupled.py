@@ -9,21 +9,21 @@ balance closes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bmi_components.canveg.air import buoyancy_factor, stability
-from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances
-from bmi_components.canveg.fixed_point import converge, fixed_point
+from bmi_components.canveg.fixed_point import fixed_point
 from bmi_components.canveg.fluxes import Fluxes, Profiles
-from bmi_components.canveg.leaf_energy import LeafAirState, balance, vapour_resistance
+from bmi_components.canveg.leaves import LeafAnswer, LeafGuess, LeafResponse, LeafSetting, leaf_answer
 from bmi_components.canveg.longwave import exchange
 from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
-from bmi_components.canveg.photosynthesis import LeafAir, assimilate, biochemistry
+from bmi_components.canveg.pointwise import pointwise
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil_respiration import (
     respiration_of_alfalfa,
@@ -31,12 +31,9 @@ from bmi_components.canveg.soil_respiration import (
     respiration_q10,
 )
 from bmi_components.canveg.soil_series import SoilSeries
-from bmi_components.canveg.stomata import conductance_slope
 from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import (
     latent_heat_of_vaporisation,
-    log_temperature,
-    saturation_slope,
     saturation_vapour_pressure,
 )
 from bmi_components.canveg.weather import (
@@ -87,18 +84,12 @@ class _Unknowns(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the balances are at a guess: leaves ``[..., 2, layer]``, sources ``[..., layer]``, the rest ``[...]``.
+    """What the balances are at a guess: sources ``[..., layer]``, the rest beside leaves ``[...]``.
 
     ``soil_starts`` belongs to `SoilSeries`.
     """
 
-    assimilation: Array
-    dark: Array
-    conductance: Array
-    latent: Array
-    sensible: Array
-    net: Array
-    temperature: Array
+    leaves: LeafAnswer
     soil_latent: Array
     soil_sensible: Array
     soil_net: Array
@@ -154,8 +145,6 @@ def solve_coupled(
     around: Surroundings,
     earlier: Array,
     started: Array,
-    *,
-    differentiable: bool,
 ) -> tuple[Fluxes, Array]:
     """Return the fluxes of all steps, solved side by side.
 
@@ -171,8 +160,6 @@ def solve_coupled(
         Temperatures of the soil's nodes before the first step, the surface first, K, ``[site, node]``.
     started
         Whether there was a step before, ``[site]``; without one the soil is as warm as its bottom.
-    differentiable
-        Whether derivatives may be asked for; without them compiling takes a third less.
 
     Returns
     -------
@@ -185,13 +172,7 @@ def solve_coupled(
     canopy = _Canopy(options, site, parameters, mixing, around, earlier, started)
     # where the step begins matters for the count of iterations only
     start = canopy.first_guess()
-    if differentiable:
-        x = fixed_point(lambda x: canopy.balances(x)[0], start, TOLERANCE, MOST_ITERATIONS)
-        improved, found = canopy.balances(x)
-        residual = jnp.max(jnp.abs(improved - x), axis=-1)
-    else:
-        # compiled within, so that it is traced once for all that asks what it returns
-        residual, found = converge(jax.jit(canopy.balances), start, TOLERANCE, MOST_ITERATIONS)
+    residual, found = fixed_point(canopy.balances, start, TOLERANCE, MOST_ITERATIONS)
     nodes = canopy.column.nodes(found.soil_starts, found.soil_heat)
     return _fluxes(options, matrix, canopy, found, residual), nodes
 
@@ -213,7 +194,6 @@ class _Canopy:
         self.within = mixing.matrix[: options.layers] - mixing.matrix[-1]
         # how the solution is sought must not count in its derivatives
         self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
-        self.each = of_leaves(parameters, 2)
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -221,6 +201,22 @@ class _Canopy:
         self.area = self.sunlit * around.leaf_area[..., None, None]
         self.kelvin = weather.air_temperature
         self.vaporise = latent_heat_of_vaporisation(self.kelvin, frozen_quirk=False)
+        self.setting = LeafSetting(
+            of_leaves(parameters, 2),
+            around.light,
+            around.shortwave,
+            around.wind[..., None, :],
+            *(
+                values[..., None, None]
+                for values in (
+                    around.exposure,
+                    weather.pressure,
+                    weather.density,
+                    self.vaporise,
+                    weather.soil_moisture,
+                )
+            ),
+        )
         friction = weather.friction_velocity
         # a source over these is a departure in the air
         self.to_heat = 1.0 / (friction * weather.density * AIR_HEAT_CAPACITY)
@@ -238,7 +234,7 @@ class _Canopy:
 
     def balances(self, x: Array) -> tuple[Array, _Found]:
         """Return better unknowns than a guess, and what the balances are at the guess."""
-        around, options, p, each = self.around, self.options, self.p, self.each
+        around, options, p = self.around, self.options, self.p
         weather, layers = around.weather, options.layers
         u = _unpack(x, layers)
         air_temperature = self.kelvin[..., None] + u.air
@@ -257,59 +253,20 @@ class _Canopy:
         )
 
         # longwave
-        emitted = each.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
+        emitted = self.setting.parameters.leaf_emissivity * STEFAN_BOLTZMANN * leaf**4
         emission = of_both_classes(self.sunlit, emitted) * (1.0 - around.transmission)[..., None]
         longwave = settled(exchange(around.longwave, emission, around.sky, p.soil_emissivity, surface))
-        exposure = around.exposure[..., None]
-        seen = (longwave.up[..., :-1] + longwave.down[..., 1:]) * exposure
-        absorbed = settled(
-            around.shortwave + (jnp.asarray(p.leaf_emissivity)[..., None] * seen)[..., None, :]
-        )
-        both_sides = 2.0 * each.leaf_emissivity * STEFAN_BOLTZMANN * exposure[..., None]
+        seen = (longwave.up[..., :-1] + longwave.down[..., 1:]) * around.exposure[..., None]
 
-        # leaves
-        expansion = settled(gas_expansion(weather.pressure[..., None], log_temperature(air_temperature)))
-        pressure = weather.pressure[..., None, None]
-        resistances = settled(
-            leaf_resistances(
-                around.wind[..., None, :], leaf, air_temperature[..., None, :], expansion[..., None, :], each
-            )
-        )
-        air = LeafAirState(
+        guess = LeafGuess(
             air_temperature[..., None, :],
             vapour_pressure[..., None, :],
-            jnp.zeros(()),
-            self.vaporise[..., None, None],
-            weather.density[..., None, None],
-            pressure,
+            co2[..., None, :],
+            seen[..., None, :],
+            leaf,
+            inside,
         )
-        saturation = settled(saturation_vapour_pressure(leaf))
-        molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
-        rates = settled(
-            biochemistry(leaf, around.light, each, cold_oxygen=options.kept().cold_oxygen_kinetics)
-        )
-        slope = settled(
-            conductance_slope(
-                options, each, air.vapour_pressure, saturation, weather.soil_moisture[..., None, None]
-            )
-        )
-        amphistomatous = options.stomata == "amphistomatous"
-        stomata = settled(
-            assimilate(
-                rates,
-                LeafAir(
-                    co2[..., None, :], 1.0 / (resistances.co2 * molar), slope, each.conductance_intercept
-                ),
-                inside,
-                amphistomatous=amphistomatous,
-            )
-        )
-        resistance = settled(
-            vapour_resistance(
-                resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous
-            )
-        )
-        energy = settled(balance(absorbed, leaf, saturation, air, resistances.heat, resistance, both_sides))
+        leaves, response = settled(pointwise(partial(leaf_answer, options), guess, self.setting))
 
         # soil
         ground, rate = settled(self._ground(surface, air_temperature, vapour_pressure, longwave.down[..., 0]))
@@ -321,26 +278,20 @@ class _Canopy:
         )
         change = new_surface - surface
         ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
-        net_assimilation = jnp.sum(of_both_classes(self.area, stomata.leaf.assimilation), axis=-1)
-        dark = jnp.sum(of_both_classes(self.area, rates.dark_respiration), axis=-1)
+        net_assimilation = jnp.sum(of_both_classes(self.area, leaves.assimilation), axis=-1)
+        dark = jnp.sum(of_both_classes(self.area, leaves.dark), axis=-1)
         respiration = self._respiration(deepest, net_assimilation + dark, dark)
 
         # air
         factor, factor_rate = settled(jax.jvp(buoyancy_factor, (u.stability,), (jnp.ones_like(u.stability),)))
 
-        def sources(leaves: Array, soil: Array) -> Array:
-            per_ground = of_both_classes(self.area, leaves)
+        def sources(of_leaves: Array, soil: Array) -> Array:
+            per_ground = of_both_classes(self.area, of_leaves)
             first = jnp.arange(layers) == 0
             return per_ground + soil[..., None] * first
 
         found = _Found(
-            stomata.leaf.assimilation,
-            rates.dark_respiration,
-            stomata.leaf.conductance,
-            energy.latent_heat,
-            energy.sensible_heat,
-            energy.net_radiation,
-            energy.temperature,
+            leaves,
             ground.latent,
             ground.sensible,
             ground.net,
@@ -350,41 +301,47 @@ class _Canopy:
             respiration,
             longwave.down[..., -1],
             longwave.up[..., -1],
-            sources(energy.sensible_heat, ground.sensible) * (factor * self.to_heat)[..., None],
-            sources(energy.latent_heat, ground.latent) * (factor * self.to_vapour)[..., None],
-            sources(-stomata.leaf.assimilation, respiration) * (factor * self.to_co2)[..., None],
+            sources(leaves.sensible, ground.sensible) * (factor * self.to_heat)[..., None],
+            sources(leaves.latent, ground.latent) * (factor * self.to_vapour)[..., None],
+            sources(-leaves.assimilation, respiration) * (factor * self.to_co2)[..., None],
             stability(
-                jnp.sum(of_both_classes(self.area, energy.sensible_heat), axis=-1) + ground.sensible,
+                jnp.sum(of_both_classes(self.area, leaves.sensible), axis=-1) + ground.sensible,
                 weather,
                 self.site.measurement_height,
                 clipped=False,
             ),
         )
         found = settled(found)
-        responses = settled(self._responses(leaf, saturation, air, resistances.heat, resistance, both_sides))
-        step = settled(
-            self._answer(
-                found, u, factor, responses, settled(self._ground_response(ground, rate)), stomata.sensitivity
+        # steps come from what is left, nothing at the solution: how large they are must not count in its derivatives
+        response, soil_response, gains, factors, slopes = jax.lax.stop_gradient(
+            (
+                response,
+                self._ground_response(ground, rate),
+                (factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2),
+                (factor, factor_rate),
+                (rate.sensible, per_pascal),
             )
         )
+        responses = settled(self._responses(response))
+        step = settled(self._answer(found, u, gains, responses, settled(soil_response)))
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
-        departure = jnp.mean(u.air, axis=-1)
-        lead = 1.0 - factor * self.to_heat * responses.heat_by_air * self.modal[-1]
-        heat_rate = responses.heat_by_air * layers * departure / lead * factor_rate / factor
-        feedback = heat_rate * self._stability_rate(u.stability)
+        departure = jnp.mean(jax.lax.stop_gradient(u.air), axis=-1)
+        lead = 1.0 - gains[0] * responses.heat_by_air * self.modal[-1]
+        heat_rate = responses.heat_by_air * layers * departure / lead * factors[1] / factors[0]
+        feedback = heat_rate * jax.lax.stop_gradient(self._stability_rate(u.stability))
         # the soil answers the air's steps, and each step of time the ones before it
         over = min(1, layers - 1)
-        entering = entering + rate.sensible * step[0][..., over] + per_pascal * step[1][..., over]
+        entering = entering + slopes[0] * step[0][..., over] + slopes[1] * step[1][..., over]
         _, answer, _, _ = self.column.advance(self.first, entering, leaving, surface)
         improved = _Unknowns(
             u.air + step[0],
             u.vapour + step[1],
             u.co2 + step[2],
-            energy.temperature
+            leaves.temperature
             - self.kelvin[..., None, None]
-            + responses.leaf_by_air * step[0][..., None, :]
-            + responses.leaf_by_vapour * step[1][..., None, :],
-            stomata.leaf.co2 - weather.co2[..., None, None],
+            + response.by_air * step[0][..., None, :]
+            + response.by_vapour * step[1][..., None, :],
+            leaves.inside - weather.co2[..., None, None],
             answer - self.kelvin,
             u.stability + (found.stability - u.stability) / (1.0 + jnp.maximum(-feedback, 0.0)),
         )
@@ -452,42 +409,27 @@ class _Canopy:
             rate.latent * by_vapour - ground.per_pascal,
         )
 
-    def _responses(
-        self,
-        leaf: Array,
-        saturation: Array,
-        air: LeafAirState,
-        heat_resistance: Array,
-        resistance: Array,
-        both_sides: Array,
-    ) -> _Responses:
-        """Return how leaves that stay in balance answer the air around them, with stomata as they are."""
-        le = air.density * 0.622 * air.latent_heat / (resistance * air.pressure * 1000.0)
-        hc = 2.0 * air.density * AIR_HEAT_CAPACITY / heat_resistance
-        evaporation = le * saturation_slope(leaf, saturation)
-        total = 4.0 * both_sides * leaf**3 + hc + evaporation
-        by_air, by_vapour = hc / total, le / total
+    def _responses(self, leaves: LeafResponse) -> _Responses:
+        """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
 
         def mean(values: Array) -> Array:
             return jnp.sum(of_both_classes(self.area, values), axis=-1) / self.options.layers
 
         return _Responses(
-            by_air,
-            by_vapour,
-            mean(hc * (by_air - 1.0)),
-            mean(hc * by_vapour),
-            mean(evaporation * by_air),
-            mean(evaporation * by_vapour - le),
+            mean(leaves.transfer * (leaves.by_air - 1.0)),
+            mean(leaves.transfer * leaves.by_vapour),
+            mean(leaves.evaporation * leaves.by_air),
+            mean(leaves.evaporation * leaves.by_vapour - leaves.moistening),
+            mean(leaves.sensitivity),
         )
 
     def _answer(
         self,
         found: _Found,
         u: _Unknowns,
-        factor: Array,
+        gains: tuple[Array, Array, Array],
         leaves: _Responses,
         soil: _GroundResponse,
-        sensitivity: Array,
     ) -> tuple[Array, Array, Array]:
         """Return the steps of the air's temperature, vapour pressure and CO2.
 
@@ -498,8 +440,8 @@ class _Canopy:
             return (source @ self.within.T - now) @ self.modes
 
         to_heat, to_vapour = (
-            (factor * self.to_heat)[..., None] * self.modal,
-            (factor * self.to_vapour)[..., None] * self.modal,
+            gains[0][..., None] * self.modal,
+            gains[1][..., None] * self.modal,
         )
         a = 1.0 - to_heat * leaves.heat_by_air[..., None]
         b = -to_heat * leaves.heat_by_vapour[..., None]
@@ -525,9 +467,8 @@ class _Canopy:
         warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
         moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
 
-        uptake = jnp.sum(of_both_classes(self.area, sensitivity), axis=-1) / self.options.layers
         richer = residual(found.co2_source, u.co2) / (
-            1.0 + (factor * self.to_co2 * uptake)[..., None] * self.modal
+            1.0 + (gains[2] * leaves.uptake)[..., None] * self.modal
         )
         back = self.modes.T
         return warmer @ back, moister @ back, richer @ back
@@ -543,14 +484,13 @@ class _Ground(NamedTuple):
 
 
 class _Responses(NamedTuple):
-    """Answers of leaves to the air: of their temperature ``[..., 2, layer]``, of a mean layer's fluxes ``[...]``."""
+    """Answers of a mean layer's leaves to the air: of their fluxes of heat, vapour and CO2 (per umol mol-1)."""
 
-    leaf_by_air: Array
-    leaf_by_vapour: Array
     heat_by_air: Array
     heat_by_vapour: Array
     latent_by_air: Array
     latent_by_vapour: Array
+    uptake: Array
 
 
 class _GroundResponse(NamedTuple):
@@ -575,7 +515,7 @@ def _soil_stability(richardson: Array) -> Array:
 
 def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
     """Return what the balances mean above the canopy."""
-    around, weather = canopy.around, canopy.around.weather
+    around, weather, leaves = canopy.around, canopy.around.weather, found.leaves
 
     def total(values: Array) -> Array:
         return jnp.sum(of_both_classes(canopy.area, values), axis=-1)
@@ -586,10 +526,10 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
     def profile(reference: Array, source: Array) -> Array:
         return reference[..., None] + source @ matrix.T
 
-    assimilation, dark = total(found.assimilation), total(found.dark)
+    assimilation, dark = total(leaves.assimilation), total(leaves.dark)
     quirks = options.kept()
     gross = assimilation + dark
-    leaf_latent, leaf_sensible, leaf_net = total(found.latent), total(found.sensible), total(found.net)
+    leaf_latent, leaf_sensible, leaf_net = total(leaves.latent), total(leaves.sensible), total(leaves.net)
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
     return Fluxes(
@@ -602,7 +542,7 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
         gross_primary_production=gross,
         soil_respiration=found.respiration,
         dark_respiration=dark,
-        canopy_conductance=total(found.conductance),
+        canopy_conductance=total(leaves.conductance),
         canopy_latent_heat=leaf_latent,
         canopy_sensible_heat=leaf_sensible,
         canopy_net_radiation=leaf_net,
@@ -610,7 +550,7 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
         soil_sensible_heat=found.soil_sensible,
         soil_net_radiation=found.soil_net,
         soil_surface_temperature=found.surface,
-        canopy_temperature=total(found.temperature) / (around.leaf_area * options.layers),
+        canopy_temperature=total(leaves.temperature) / (around.leaf_area * options.layers),
         absorbed_radiation=around.net_shortwave + found.longwave_down - found.longwave_up,
         reflected_shortwave=around.reflected_shortwave,
         outgoing_longwave=found.longwave_up,
@@ -623,10 +563,10 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
             vapour_pressure=profile(weather.vapour_pressure, found.vapour_source),
             co2=profile(weather.co2, found.co2_source),
             sunlit_fraction=around.sunlit,
-            sunlit_temperature=found.temperature[..., 0, :],
-            shaded_temperature=found.temperature[..., 1, :],
-            assimilation=by_layer(found.assimilation),
-            latent_heat=by_layer(found.latent),
-            sensible_heat=by_layer(found.sensible),
+            sunlit_temperature=leaves.temperature[..., 0, :],
+            shaded_temperature=leaves.temperature[..., 1, :],
+            assimilation=by_layer(leaves.assimilation),
+            latent_heat=by_layer(leaves.latent),
+            sensible_heat=by_layer(leaves.sensible),
         ),
     )

@@ -121,7 +121,7 @@ def _run(
     """Step through inputs and times, ``[step, element]``; return the last memory and all outputs."""
 
     def step(memory: Memory, given: tuple[Array, Array]) -> tuple[Memory, Array]:
-        return advance(plan, constants, mixing, memory, *given, differentiable=True)
+        return advance(plan, constants, mixing, memory, *given)
 
     found: tuple[Memory, Array] = jax.lax.scan(step, memory, (inputs, moments))
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from bmi_components.canveg.settled import settled
 
-__all__ = ["converge", "fixed_point"]
+__all__ = ["fixed_point"]
 
 Array = Any
 Map = Callable[[Array], Array]
@@ -53,43 +53,18 @@ class _Memory(NamedTuple):
     found: Any
 
 
-def converge(function: Look, start: Array, tolerance: float, most: int) -> tuple[Array, Any]:
-    """Return how much the latest ``x`` still changes, and what the function found there; not differentiable.
+def fixed_point(function: Look, start: Array, tolerance: float, most: int) -> tuple[Array, Any]:
+    """Return how much ``x`` still changes where ``x = better(x)``, and what the function finds there.
 
-    What is found on the way to the solution belongs to it: the function is not asked once more.
-
-    Parameters
-    ----------
-    function
-        Returns a better ``x``, and what it finds at ``x`` (any pytree).
-    start, tolerance, most
-        See `fixed_point`.
-    """
-
-    def look(x: Array) -> tuple[Array, Any]:
-        better, found = function(x)
-        return better - x, found
-
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, start)[1])
-    memory = _search(look, start, _coarse(start) * tolerance, most, relative=False, nothing=nothing)
-    return memory.residual, memory.found
-
-
-def _coarse(x: Array) -> float:
-    """Return how many times the tolerance is accepted."""
-    return 100.0 if x.dtype == jnp.float32 else 1.0
-
-
-def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Array:
-    """Return ``x`` with ``x = function(x)``; differentiable, both ways, by whatever the function closes over.
-
-    Derivatives come from the implicit function theorem, by a linear iteration of the same kind as the search: their
-    memory does not grow with the iterations, and they are those of the converged solution.
+    What is found is differentiable, both ways, by whatever the function closes over. Derivatives come from the implicit
+    function theorem, by a linear iteration of the same kind as the search: their memory does not grow with the
+    iterations, and they are those of the converged solution.
 
     Parameters
     ----------
     function
-        Maps ``[..., unknown]`` to itself; unknowns are scaled so that an absolute tolerance makes sense for each.
+        Takes ``x``, ``[..., unknown]``, to a better one, and tells what it finds at ``x`` (any pytree). Unknowns are
+        scaled so that an absolute tolerance makes sense for each.
     start
         First guess.
     tolerance
@@ -97,21 +72,45 @@ def fixed_point(function: Map, start: Array, tolerance: float, most: int) -> Arr
     most
         Iterations after which the search ends anyway.
     """
-    fixed = jax.lax.stop_gradient(start)
-    coarse = _coarse(fixed)
+    start = jax.lax.stop_gradient(start)
+    tolerance = (100.0 if start.dtype == jnp.float32 else 1.0) * tolerance
+    explicit, closed = jax.closure_convert(function, start)
 
-    def solve(residual: Map, x: Array) -> Array:
-        return _search(lambda y: (-residual(y), ()), x, coarse * tolerance, most, relative=False).x
+    def search(start: Array, closed: Any) -> _Memory:
+        def look(x: Array) -> tuple[Array, Any]:
+            better, found = explicit(x, *closed)
+            return better - x, found
 
-    def tangent_solve(linear: Map, target: Array) -> Array:
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, start)[1])
+        return _search(look, start, tolerance, most, relative=False, nothing=nothing)
+
+    @jax.custom_jvp
+    def solution(start: Array, *closed: Any) -> tuple[Array, Any]:
+        # what is found on the way belongs to the solution: the function is not asked once more
+        memory = search(start, closed)
+        return memory.residual, memory.found
+
+    @solution.defjvp
+    def derive(given: Any, changes: Any) -> tuple[Any, Any]:
+        _, *closed = given
+        memory = search(*given[:1], closed)
+        x = memory.x
+        (_, found), (directly, found_directly) = jax.jvp(
+            lambda *c: explicit(x, *c), tuple(closed), tuple(changes[1:])
+        )
+        _, push = jax.linearize(lambda x: explicit(x, *closed), x)
+
         def invert(operator: Map, wanted: Array) -> Array:
             return _search(
                 lambda y: (wanted - operator(y), ()), wanted, TOLERANCE_OF_DERIVATIVES, most, relative=True
             ).x
 
-        return jax.lax.custom_linear_solve(linear, target, invert, invert)
+        moved = jax.lax.custom_linear_solve(lambda y: y - push(y)[0], directly, invert, invert)
+        found_changes = jax.tree.map(jnp.add, found_directly, push(moved)[1])
+        return (memory.residual, found), (jnp.zeros_like(memory.residual), found_changes)
 
-    return jax.lax.custom_root(lambda y: y - function(y), fixed, solve, tangent_solve)
+    residual, found = solution(start, *closed)
+    return residual, found
 
 
 def _search(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,6 @@ def run(
     mixing: Mixing,
     forcing: Forcing,
     state: State,
-    *,
-    differentiable: bool = True,
 ) -> tuple[State, tuple[Fluxes, Array]]:
     """Make some steps, solved side by side.
 
@@ -58,8 +56,6 @@ def run(
         Fields ``[time, site]``.
     state
         Before the first step.
-    differentiable
-        Whether derivatives may be asked for; without them compiling takes a third less.
 
     Returns
     -------
@@ -75,11 +71,8 @@ def run(
     if options.kept().fixed_iterations:
         fluxes, temperatures = solve_published(*given)
     else:
-        fluxes, temperatures = solve_coupled(*given, differentiable=differentiable)
+        fluxes, temperatures = solve_coupled(*given)
     return State(temperatures[-1], jnp.ones_like(state.started)), (fluxes, temperatures)
-
-
-_run_only = partial(run, differentiable=False)
 
 
 def initial_state(options: Options, sites: int, dtype: Any) -> State:
@@ -95,16 +88,11 @@ def run_step(
     mixing: Mixing,
     forcing: Forcing,
     state: State,
-    *,
-    differentiable: bool = True,
 ) -> tuple[State, Fluxes]:
     """Make one step; forcing fields ``[site]``. For the rest see `run`."""
     one = jax.tree.map(lambda x: x[None], forcing)
-    after, (fluxes, _) = run(options, site, parameters, mixing, one, state, differentiable=differentiable)
+    after, (fluxes, _) = run(options, site, parameters, mixing, one, state)
     return after, jax.tree.map(lambda x: x[0], fluxes)
-
-
-_step_only = partial(run_step, differentiable=False)
 
 
 @cache
@@ -200,9 +188,7 @@ class CanVeg:
             Fields ``[site]``, profiles ``[site, layer]``.
         """
         forcing = self._typed(forcing)
-        traced = _traced((forcing, state, self.parameters, self.site))
-        leaves = forcing.air_temperature.size * self.options.layers
-        make = _compiled(run_step if traced else _step_only, leaves)
+        make = _compiled(run_step, forcing.air_temperature.size * self.options.layers)
         made: tuple[State, Fluxes] = make(
             self.options, self.site, self.parameters, self.mixing, forcing, state
         )
@@ -255,7 +241,7 @@ class CanVeg:
             lambda x: xp.concatenate([x, xp.repeat(x[-1:], filling, axis=0)]).reshape(chunks, size, sites),
             forcing,
         )
-        make = run if traced else _compiled(_run_only, size * sites * self.options.layers)
+        make = run if traced else _compiled(run, size * sites * self.options.layers)
 
         def piece(before: State, part: Forcing) -> tuple[State, tuple[Fluxes, Array]]:
             made: tuple[State, tuple[Fluxes, Array]] = make(

@@ -201,8 +201,6 @@ def advance(
     memory: Memory,
     inputs: Array,
     time: Array,
-    *,
-    differentiable: bool = False,
 ) -> tuple[Memory, Array]:
     """Advance by one step; see `Program`."""
     unpacked = unpack(plan, constants)
@@ -221,7 +219,6 @@ def advance(
         Mixing(*mixing),
         State(temperature, started),
         forcing,
-        differentiable=differentiable,
     )
     frozen = plan.options.kept().frozen_latent_heat
     rows = scalars(fluxes, given["temperature"], frozen_quirk=frozen)
@@ -237,8 +234,6 @@ def solve(
     mixing: Mixing,
     state: State,
     forcing: Forcing,
-    *,
-    differentiable: bool,
 ) -> tuple[State, Fluxes]:
     """Let the model take a step; where each site has a dispersion matrix of its own, each by itself."""
     if mixing.matrix.ndim == 3:
@@ -253,7 +248,6 @@ def solve(
                 mixing,
                 state,
                 forcing,
-                differentiable=differentiable,
             )
             taken: tuple[State, Fluxes] = jax.tree.map(lambda x: x[0], made)
             return taken
