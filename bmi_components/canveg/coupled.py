@@ -194,6 +194,7 @@ class _Canopy:
         self.within = mixing.matrix[: options.layers] - mixing.matrix[-1]
         # how the solution is sought must not count in its derivatives
         self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
+        self.to_modes = self.within.T @ self.modes
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -201,15 +202,25 @@ class _Canopy:
         self.area = self.sunlit * around.leaf_area[..., None, None]
         self.kelvin = weather.air_temperature
         self.vaporise = latent_heat_of_vaporisation(self.kelvin, frozen_quirk=False)
+        # leaves of one layer see leaves like themselves: what they emit is not all lost
+        per_layer = jnp.broadcast_to((1.0 - around.transmission)[..., None], around.wind.shape)
+        none = jnp.zeros_like(self.kelvin)
+        among = exchange(around.longwave, per_layer, none, parameters.soil_emissivity, none)
+        returned = (
+            0.5
+            * jnp.asarray(parameters.leaf_emissivity)[..., None]
+            * (among.up[..., :-1] + among.down[..., 1:])
+        )
         self.setting = LeafSetting(
             of_leaves(parameters, 2),
             around.light,
             around.shortwave,
             around.wind[..., None, :],
+            around.exposure[..., None, None],
+            jax.lax.stop_gradient(returned)[..., None, :],
             *(
                 values[..., None, None]
                 for values in (
-                    around.exposure,
                     weather.pressure,
                     weather.density,
                     self.vaporise,
@@ -290,6 +301,7 @@ class _Canopy:
             first = jnp.arange(layers) == 0
             return per_ground + soil[..., None] * first
 
+        heat = jnp.sum(of_both_classes(self.area, leaves.sensible), axis=-1) + ground.sensible
         found = _Found(
             leaves,
             ground.latent,
@@ -304,34 +316,26 @@ class _Canopy:
             sources(leaves.sensible, ground.sensible) * (factor * self.to_heat)[..., None],
             sources(leaves.latent, ground.latent) * (factor * self.to_vapour)[..., None],
             sources(-leaves.assimilation, respiration) * (factor * self.to_co2)[..., None],
-            stability(
-                jnp.sum(of_both_classes(self.area, leaves.sensible), axis=-1) + ground.sensible,
-                weather,
-                self.site.measurement_height,
-                clipped=False,
-            ),
+            self._stability(heat),
         )
-        found = settled(found)
+        found, heat = settled((found, heat))
         # steps come from what is left, nothing at the solution: how large they are must not count in its derivatives
-        response, soil_response, gains, factors, slopes = jax.lax.stop_gradient(
+        response, soil_response, mixing, by_air, by_vapour = jax.lax.stop_gradient(
             (
                 response,
                 self._ground_response(ground, rate),
-                (factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2),
-                (factor, factor_rate),
-                (rate.sensible, per_pascal),
+                _Mixing(
+                    factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2, factor_rate / factor
+                ),
+                rate.sensible,
+                per_pascal,
             )
         )
-        responses = settled(self._responses(response))
-        step = settled(self._answer(found, u, gains, responses, settled(soil_response)))
-        # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
-        departure = jnp.mean(jax.lax.stop_gradient(u.air), axis=-1)
-        lead = 1.0 - gains[0] * responses.heat_by_air * self.modal[-1]
-        heat_rate = responses.heat_by_air * layers * departure / lead * factors[1] / factors[0]
-        feedback = heat_rate * jax.lax.stop_gradient(self._stability_rate(u.stability))
+        responses = settled((self._responses(response), soil_response))
+        step, turn = settled(self._answer(found, u, heat, mixing, *responses))
         # the soil answers the air's steps, and each step of time the ones before it
         over = min(1, layers - 1)
-        entering = entering + slopes[0] * step[0][..., over] + slopes[1] * step[1][..., over]
+        entering = entering + by_air * step[0][..., over] + by_vapour * step[1][..., over]
         _, answer, _, _ = self.column.advance(self.first, entering, leaving, surface)
         improved = _Unknowns(
             u.air + step[0],
@@ -343,18 +347,13 @@ class _Canopy:
             + response.by_vapour * step[1][..., None, :],
             leaves.inside - weather.co2[..., None, None],
             answer - self.kelvin,
-            u.stability + (found.stability - u.stability) / (1.0 + jnp.maximum(-feedback, 0.0)),
+            u.stability + turn,
         )
         return _pack(improved), found
 
-    def _stability_rate(self, now: Array) -> Array:
-        """Return the change of the stability per W m-2 of sensible heat, near a stability."""
-        weather = self.around.weather
-        neutral = (
-            stability(jnp.ones_like(now) * 1e-3, weather, self.site.measurement_height, clipped=False) * 1e3
-        )
-        limit = jnp.where(now < 0.0, 3.0, 0.25)
-        return neutral * (1.0 - jnp.minimum(jnp.abs(now) / limit, 1.0) ** 2)
+    def _stability(self, sensible_heat: Array) -> Array:
+        height = self.site.measurement_height
+        return stability(sensible_heat, self.around.weather, height, clipped=False)
 
     def _respiration(self, deepest: Array, gross: Array, dark: Array) -> Array:
         weather = self.around.weather
@@ -427,29 +426,31 @@ class _Canopy:
         self,
         found: _Found,
         u: _Unknowns,
-        gains: tuple[Array, Array, Array],
+        sensible_heat: Array,
+        mixing: _Mixing,
         leaves: _Responses,
         soil: _GroundResponse,
-    ) -> tuple[Array, Array, Array]:
-        """Return the steps of the air's temperature, vapour pressure and CO2.
+    ) -> tuple[tuple[Array, Array, Array], Array]:
+        """Return the steps of the air's temperature, vapour pressure and CO2, and of the stability.
 
-        Leaves (as those of a mean layer) and the soil answer the steps as they are made.
+        Leaves (as those of a mean layer), the soil and the stability answer the steps as they are made.
         """
 
-        def residual(source: Array, now: Array) -> Array:
-            return (source @ self.within.T - now) @ self.modes
+        def modal(source: Array, now: Array) -> Array:
+            """What is left, and what comes with a unit of stability."""
+            given = source @ self.to_modes
+            return jnp.stack(
+                [given - now @ self.modes, jax.lax.stop_gradient(mixing.growth[..., None] * given)]
+            )
 
-        to_heat, to_vapour = (
-            gains[0][..., None] * self.modal,
-            gains[1][..., None] * self.modal,
-        )
+        to_heat, to_vapour = mixing.heat[..., None] * self.modal, mixing.vapour[..., None] * self.modal
         a = 1.0 - to_heat * leaves.heat_by_air[..., None]
         b = -to_heat * leaves.heat_by_vapour[..., None]
         c = -to_vapour * leaves.latent_by_air[..., None]
         d = 1.0 - to_vapour * leaves.latent_by_vapour[..., None]
         determinant = 1.0 / (a * d - b * c)
         a, b, c, d = settled((a * determinant, b * determinant, c * determinant, d * determinant))
-        heat, vapour = residual(found.heat_source, u.air), residual(found.vapour_source, u.vapour)
+        heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
         warmer, moister = d * heat - b * vapour, a * vapour - c * heat
         # the soil's answer, of rank one (Woodbury): it feels the air where `over` is and gives off where `at` is
         at, over = self.modes[0], self.modes[min(1, self.options.layers - 1)]
@@ -467,11 +468,21 @@ class _Canopy:
         warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
         moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
 
-        richer = residual(found.co2_source, u.co2) / (
-            1.0 + (gains[2] * leaves.uptake)[..., None] * self.modal
-        )
+        richer = modal(found.co2_source, u.co2) / (1.0 + (mixing.co2 * leaves.uptake)[..., None] * self.modal)
+        # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
+        total = jnp.sum(self.modes, axis=0)
+        given = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+        then = sensible_heat + given[0]
+        stability_then, rate = jax.jvp(self._stability, (then,), (jnp.ones_like(then),))
+        # only what damps: what reinforces itself would have the first steps go far too far
+        feedback = jnp.minimum(jax.lax.stop_gradient(rate * given[1]), 0.0)
+        turn = (stability_then - u.stability) / (1.0 - feedback)
         back = self.modes.T
-        return warmer @ back, moister @ back, richer @ back
+
+        def along(steps: Array) -> Array:
+            return (steps[0] + turn[..., None] * jax.lax.stop_gradient(steps[1])) @ back
+
+        return (along(warmer), along(moister), along(richer)), turn
 
 
 class _Ground(NamedTuple):
@@ -481,6 +492,15 @@ class _Ground(NamedTuple):
     latent: Array
     sensible: Array
     per_pascal: Array
+
+
+class _Mixing(NamedTuple):
+    """What a source of heat, vapour or CO2 becomes in the air, before the matrix; its relative growth per stability."""
+
+    heat: Array
+    vapour: Array
+    co2: Array
+    growth: Array
 
 
 class _Responses(NamedTuple):

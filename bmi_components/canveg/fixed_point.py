@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bmi_components.canveg.rows import row_max, row_products
 from bmi_components.canveg.settled import settled
 
 __all__ = ["fixed_point"]
@@ -20,8 +21,13 @@ Look = Callable[[Array], tuple[Array, Any]]
 RIDGE = 1e-8
 """Share of itself that is added to the diagonal of the mixing's equations."""
 
-TOLERANCE_OF_DERIVATIVES = 1e-6
+TOLERANCE_OF_DERIVATIVES = 1e-7
 """Of the linear iteration, relative; a day's derivatives by parameters were then within 4e-7 of the converged ones."""
+
+
+MOST_MIXED = 0.5
+"""Largest share of an earlier step in the mixing. Steps of time hang together by the soil: what one of them does while
+it is on its way reaches all later ones, whose own history then asks for wild steps."""
 
 
 class _Memory(NamedTuple):
@@ -38,7 +44,8 @@ class _Memory(NamedTuple):
     change, step
         What the map changed, and what was stepped instead, the last time.
     changes, steps
-        How both differed from the time before, in the two latest times (more made the last digits slower).
+        How both differed from the time before, in the two latest times, ``[2, ..., unknown]``, in turns (more made the
+        last digits slower).
     found
         What else the map said the last time.
     """
@@ -48,8 +55,8 @@ class _Memory(NamedTuple):
     count: Array
     change: Array
     step: Array
-    changes: tuple[Array, Array]
-    steps: tuple[Array, Array]
+    changes: Array
+    steps: Array
     found: Any
 
 
@@ -119,8 +126,8 @@ def _search(
     """Step until no unknown changes by more than the tolerance (relative to the largest of a member, if asked)."""
 
     def largest(x: Array, change: Array) -> Array:
-        worst = jnp.max(jnp.abs(change), axis=-1)
-        return worst / (jnp.max(jnp.abs(x), axis=-1) + 1e-30) if relative else worst
+        worst = row_max(jnp.abs(change))
+        return worst / (row_max(jnp.abs(x)) + 1e-30) if relative else worst
 
     def proceed(memory: _Memory) -> Array:
         return (memory.count < most) & jnp.any(memory.residual > tolerance)
@@ -128,12 +135,10 @@ def _search(
     def iterate(memory: _Memory) -> _Memory:
         x, count = memory.x, memory.count
         change, found = look(x)
-        known = count > 0
-        even = count % 2 == 0
 
-        def remember(latest: Array, earlier: tuple[Array, Array]) -> tuple[Array, Array]:
-            latest = jnp.where(known, latest, 0.0)
-            return jnp.where(even, latest, earlier[0]), jnp.where(even, earlier[1], latest)
+        def remember(latest: Array, earlier: Array) -> Array:
+            latest = jnp.where(count > 0, latest, 0.0)
+            return jax.lax.dynamic_update_index_in_dim(earlier, latest, count % 2, 0)
 
         changes = remember(change - memory.change, memory.changes)
         steps = remember(memory.step, memory.steps)
@@ -144,25 +149,23 @@ def _search(
         return _Memory(x + step, residual, count + 1, change, step, changes, steps, found)
 
     still = jnp.zeros_like(start)
-    none = still, still
+    none = jnp.stack([still, still])
     residual = jnp.full(start.shape[:-1], jnp.inf, start.dtype)
     begin = _Memory(start, residual, jnp.asarray(0), still, still, none, none, nothing)
     end: _Memory = jax.lax.while_loop(proceed, iterate, begin)
     return end
 
 
-def _mix(change: Array, changes: tuple[Array, Array], steps: tuple[Array, Array]) -> Array:
+def _mix(change: Array, changes: Array, steps: Array) -> Array:
     """Return the step of Anderson's mixing: the change, less what earlier steps explain of it (least squares)."""
     new, old = changes
-    # one product with a vector takes half the time of five sums
-    products = settled(jnp.stack([new * new, new * old, old * old, new * change, old * change]))
-    a, b, c, first, second = products @ jnp.ones(change.shape[-1], change.dtype)
+    a, b, c, first, second = row_products((new, new), (new, old), (old, old), (new, change), (old, change))
     # near convergence the earlier steps are alike, and equations of nothing but rounding must not take over
     floor = RIDGE * (a + c) + float(np.finfo(change.dtype).tiny) ** 0.5
     a, c = a + floor, c + floor
     scale = 1.0 / (a * c - b * b)
     weights = (scale * (c * first - b * second), scale * (a * second - b * first))
     return change - sum(
-        weight[..., None] * (earlier + step)
+        jnp.clip(weight, -MOST_MIXED, MOST_MIXED)[..., None] * (earlier + step)
         for weight, earlier, step in zip(weights, changes, steps, strict=True)
     )

@@ -118,6 +118,7 @@ def balance(
     heat_resistance: Array,
     resistance: Array,
     emission: Array,
+    returned: Array,
 ) -> LeafEnergy:
     """Take one step of Newton's method towards the temperature at which the leaf's balance closes.
 
@@ -136,6 +137,8 @@ def balance(
         To heat (one side) and to water vapour, s m-1.
     emission
         Emissivity, times the Stefan-Boltzmann constant, of both sides, W m-2 K-4.
+    returned
+        Share of what a leaf emits that other leaves send back when all warm alike: it makes the step longer.
     """
     le = air.density * 0.622 * air.latent_heat / (resistance * air.pressure * 1000.0)
     hc = 2.0 * air.density * AIR_HEAT_CAPACITY / heat_resistance
@@ -144,7 +147,8 @@ def balance(
     sensible = hc * (temperature - air.temperature)
     net = absorbed - cube * temperature
     latent_rate = le * saturation_slope(temperature, saturation)
-    step = (net - latent - sensible) / (4.0 * cube + hc + latent_rate)
+    loss = 4.0 * (1.0 - returned) * cube
+    step = (net - latent - sensible) / (loss + hc + latent_rate)
     return LeafEnergy(
-        latent + latent_rate * step, sensible + hc * step, net - 4.0 * cube * step, temperature + step
+        latent + latent_rate * step, sensible + hc * step, net - loss * step, temperature + step
     )

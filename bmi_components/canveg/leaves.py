@@ -57,6 +57,8 @@ class LeafSetting(NamedTuple):
         m s-1, ``[..., 1, layer]``.
     exposure
         Diffuse radiation that a leaf meets over that of its layer, 1.
+    returned
+        Share of what leaves emit that comes back to them, were all equally warm, ``[..., 1, layer]``.
     pressure, density, latent_heat
         Of the air: kPa, kg m-3, and J kg-1 of vaporisation.
     soil_moisture
@@ -68,6 +70,7 @@ class LeafSetting(NamedTuple):
     shortwave: Array
     wind: Array
     exposure: Array
+    returned: Array
     pressure: Array
     density: Array
     latent_heat: Array
@@ -146,12 +149,14 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
         vapour_resistance(resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous)
     )
     air = LeafAirState(guess.air, guess.vapour, 0.0, given.latent_heat, given.density, pressure)
-    energy = settled(balance(absorbed, leaf, saturation, air, resistances.heat, resistance, emission))
+    energy = settled(
+        balance(absorbed, leaf, saturation, air, resistances.heat, resistance, emission, given.returned)
+    )
     # with stomata as they are
     moistening = given.density * 0.622 * given.latent_heat / (resistance * pressure * 1000.0)
     transfer = 2.0 * given.density * AIR_HEAT_CAPACITY / resistances.heat
     evaporation = moistening * saturation_slope(leaf, saturation)
-    total = 4.0 * emission * leaf**3 + transfer + evaporation
+    total = 4.0 * (1.0 - given.returned) * emission * leaf**3 + transfer + evaporation
     return settled(
         (
             LeafAnswer(

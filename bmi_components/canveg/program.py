@@ -254,7 +254,7 @@ def solve(
 
         found: tuple[State, Fluxes] = jax.vmap(alone)(mixing, site, own, state, forcing)
         return found
-    return run_step(options, site, parameters, mixing, forcing, state, differentiable=differentiable)
+    return run_step(options, site, parameters, mixing, forcing, state)
 
 
 def scalars(fluxes: Fluxes, air_temperature: Array, *, frozen_quirk: bool) -> list[Array]:

@@ -19,6 +19,7 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate_published, biochemistry
+from bmi_components.canveg.rows import row_max
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil import make_column
 from bmi_components.canveg.soil_respiration import (
@@ -428,7 +429,8 @@ def _iteration(
     net_assimilation, dark = canopy(assimilated.assimilation), canopy(rates.dark_respiration)
     obukhov = stability(canopy(energy.sensible_heat), weather, site.measurement_height, clipped=True)
     change = jnp.maximum(
-        jnp.max(jnp.abs(energy.temperature - leaf), axis=(-2, -1)), jnp.abs(soil.surface - unknowns.surface)
+        jnp.max(row_max(jnp.abs(energy.temperature - leaf)), axis=-1),
+        jnp.abs(soil.surface - unknowns.surface),
     )
     return _Unknowns(
         heat,
