@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -83,7 +84,7 @@ def fixed_point(function: Look, start: Array, tolerance: float, most: int) -> tu
     tolerance = (100.0 if start.dtype == jnp.float32 else 1.0) * tolerance
     explicit, closed = jax.closure_convert(function, start)
 
-    def search(start: Array, closed: Any) -> _Memory:
+    def search(start: Array, closed: Sequence[Array]) -> _Memory:
         def look(x: Array) -> tuple[Array, Any]:
             better, found = explicit(x, *closed)
             return better - x, found
@@ -99,12 +100,10 @@ def fixed_point(function: Look, start: Array, tolerance: float, most: int) -> tu
 
     @solution.defjvp
     def derive(given: Any, changes: Any) -> tuple[Any, Any]:
-        _, *closed = given
-        memory = search(*given[:1], closed)
+        start, *closed = given
+        memory = search(start, closed)
         x = memory.x
-        (_, found), (directly, found_directly) = jax.jvp(
-            lambda *c: explicit(x, *c), tuple(closed), tuple(changes[1:])
-        )
+        (_, found), (directly, found_directly) = jax.jvp(partial(explicit, x), closed, list(changes[1:]))
         _, push = jax.linearize(lambda x: explicit(x, *closed), x)
 
         def invert(operator: Map, wanted: Array) -> Array:

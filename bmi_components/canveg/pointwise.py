@@ -41,7 +41,7 @@ def pointwise(function: Callable[[In, Given], Out], inputs: In, given: Given) ->
 
     def derive(primals: tuple[In, Given], tangents: tuple[Any, Any]) -> tuple[Out, Any]:
         values, tree = jax.tree.flatten(primals)
-        slopes = tree.flatten_up_to(tangents)
+        slopes: list[Any] = tree.flatten_up_to(tangents)  # type: ignore[attr-defined]
         vary = [index for index, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
         points = len(jax.tree.leaves(primals[0]))
 
@@ -62,6 +62,9 @@ def pointwise(function: Callable[[In, Given], Out], inputs: In, given: Given) ->
         # each held by itself: what nobody asks for is then not computed
         table = jax.tree.map(settled, jax.vmap(push)(*units))
 
+        shape = jnp.broadcast_shapes(*(value.shape for value in start))
+        along = [_spread(slope, shape) for slope in along]
+
         def change(row: Any) -> Any:
             return sum(row[index] * slope for index, slope in enumerate(along))
 
@@ -69,3 +72,12 @@ def pointwise(function: Callable[[In, Given], Out], inputs: In, given: Given) ->
 
     evaluate.defjvp(derive, symbolic_zeros=True)
     return evaluate(inputs, given)
+
+
+def _spread(values: Any, shape: tuple[int, ...]) -> Any:
+    """Return the values in a shape, repeated along axes of length one."""
+    # pulled back, a broadcast becomes a sum that XLA gives to a library; joined copies become a part of the loops
+    for axis, (has, wanted) in enumerate(zip(values.shape, shape, strict=True)):
+        if has != wanted:
+            values = jnp.concatenate([values] * wanted, axis=axis)
+    return values
