@@ -33,7 +33,7 @@ def row_products(*pairs: tuple[Array, Array]) -> tuple[Array, ...]:
         over = product[..., FOLDS * width :]
         return total.at[..., : over.shape[-1]].add(over) if over.shape[-1] else total
 
-    if not width:
+    if width < FOLDS:
         return tuple(jnp.sum(first * second, axis=-1) for first, second in pairs)
     # one product with a vector takes less time than a sum for each pair
     sums = settled(jnp.stack([folded(first * second) for first, second in pairs]))
