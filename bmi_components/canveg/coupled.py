@@ -2,9 +2,9 @@
 
 One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method
 towards their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other
-strongly where wind is weak, so the air's step counts in how the leaves of an average layer and the soil will answer (a
-quasi-Newton step in the dispersion matrix's own modes). What is left is mixed after Anderson. At the fixed point every
-balance closes.
+strongly where wind is weak, so the air's step counts in how the leaves of an average layer, the soil and the stability
+will answer (a quasi-Newton step in the dispersion matrix's own modes), and leaves count in what their like will radiate
+back. What is left is mixed after Anderson. At the fixed point every balance closes.
 """
 
 from __future__ import annotations
@@ -471,11 +471,11 @@ class _Canopy:
         richer = modal(found.co2_source, u.co2) / (1.0 + (mixing.co2 * leaves.uptake)[..., None] * self.modal)
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
         total = jnp.sum(self.modes, axis=0)
-        given = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
-        then = sensible_heat + given[0]
+        answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+        then = sensible_heat + answered[0]
         stability_then, rate = jax.jvp(self._stability, (then,), (jnp.ones_like(then),))
         # only what damps: what reinforces itself would have the first steps go far too far
-        feedback = jnp.minimum(jax.lax.stop_gradient(rate * given[1]), 0.0)
+        feedback = jnp.minimum(jax.lax.stop_gradient(rate * answered[1]), 0.0)
         turn = (stability_then - u.stability) / (1.0 - feedback)
         back = self.modes.T
 
