@@ -471,7 +471,9 @@ class _Canopy:
         richer = modal(found.co2_source, u.co2) / (1.0 + (mixing.co2 * leaves.uptake)[..., None] * self.modal)
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
         total = jnp.sum(self.modes, axis=0)
-        answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+        answered = (
+            leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+        )
         then = sensible_heat + answered[0]
         stability_then, rate = jax.jvp(self._stability, (then,), (jnp.ones_like(then),))
         # only what damps: what reinforces itself would have the first steps go far too far
