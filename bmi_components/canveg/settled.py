@@ -22,10 +22,8 @@ def compiler_options(platform: str, leaves: int) -> dict[str, Any] | None:
         return None
     # on processors XLA takes the hints away before it fuses loops, unless that pass is left out
     options: dict[str, Any] = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    import os
-
-    if os.environ.get("XO"):
-        options["xla_backend_optimization_level"] = int(os.environ["XO"])
+    # more takes a tenth to a quarter longer to compile, and is no faster afterwards
+    options["xla_backend_optimization_level"] = 1
     if leaves <= FEW:
         # the older way to make loops takes half as long to compile; its exponential is slower
         options["xla_cpu_use_fusion_emitters"] = False
