@@ -12,13 +12,14 @@ import pytest
 from bmi_components.canveg.fixed_point import fixed_point
 from bmi_components.canveg.pointwise import pointwise
 from bmi_components.canveg.rows import row_max, row_products
+from bmi_components.jax_precision import jax_precision
 
 Array = Any
 
 
 @pytest.fixture(autouse=True)
 def double_precision() -> Any:
-    with jax.enable_x64(True):
+    with jax_precision("float64"):
         yield
 
 
@@ -40,7 +41,7 @@ def saturating(inputs: tuple[Array, Array], given: Array) -> tuple[Array, Array]
     return both, jnp.exp(-air) * jnp.sin(leaf)
 
 
-AIR, LEAF = jnp.linspace(0.1, 1.0, 4)[None], jnp.linspace(-1.0, 1.0, 8).reshape(2, 4)
+AIR, LEAF = np.linspace(0.1, 1.0, 4)[None], np.linspace(-1.0, 1.0, 8).reshape(2, 4)
 
 
 @pytest.mark.parametrize("by", [(0, 0), (0, 1), (1,)])
