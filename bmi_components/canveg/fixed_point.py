@@ -23,7 +23,7 @@ RIDGE = 1e-8
 """Share of itself that is added to the diagonal of the mixing's equations."""
 
 TOLERANCE_OF_DERIVATIVES = 1e-7
-"""Of the linear iteration, relative; a day's derivatives by parameters were then within 4e-7 of the converged ones."""
+"""Of the linear iteration, relative; a day's derivatives by parameters were then within 3e-6 of the converged ones."""
 
 
 MOST_MIXED = 0.5
