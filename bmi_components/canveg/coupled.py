@@ -191,10 +191,10 @@ class _Canopy:
         started: Array,
     ) -> None:
         self.options, self.site, self.p, self.around = options, site, parameters, around
-        self.within = mixing.matrix[: options.layers] - mixing.matrix[-1]
+        within = mixing.matrix[: options.layers] - mixing.matrix[-1]
         # how the solution is sought must not count in its derivatives
         self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
-        self.to_modes = self.within.T @ self.modes
+        self.to_modes = within.T @ self.modes
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -320,11 +320,11 @@ class _Canopy:
         )
         found, heat = settled((found, heat))
         # steps come from what is left, nothing at the solution: how large they are must not count in its derivatives
-        response, soil_response, mixing, by_air, by_vapour = jax.lax.stop_gradient(
+        response, soil_response, gains, by_air, by_vapour = jax.lax.stop_gradient(
             (
                 response,
                 self._ground_response(ground, rate),
-                _Mixing(
+                _Gains(
                     factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2, factor_rate / factor
                 ),
                 rate.sensible,
@@ -332,7 +332,7 @@ class _Canopy:
             )
         )
         responses = settled((self._responses(response), soil_response))
-        step, turn = settled(self._answer(found, u, heat, mixing, *responses))
+        step, turn = settled(self._answer(found, u, heat, gains, *responses))
         # the soil answers the air's steps, and each step of time the ones before it
         over = min(1, layers - 1)
         entering = entering + by_air * step[0][..., over] + by_vapour * step[1][..., over]
@@ -427,7 +427,7 @@ class _Canopy:
         found: _Found,
         u: _Unknowns,
         sensible_heat: Array,
-        mixing: _Mixing,
+        gains: _Gains,
         leaves: _Responses,
         soil: _GroundResponse,
     ) -> tuple[tuple[Array, Array, Array], Array]:
@@ -440,10 +440,10 @@ class _Canopy:
             """What is left, and what comes with a unit of stability."""
             given = source @ self.to_modes
             return jnp.stack(
-                [given - now @ self.modes, jax.lax.stop_gradient(mixing.growth[..., None] * given)]
+                [given - now @ self.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)]
             )
 
-        to_heat, to_vapour = mixing.heat[..., None] * self.modal, mixing.vapour[..., None] * self.modal
+        to_heat, to_vapour = gains.heat[..., None] * self.modal, gains.vapour[..., None] * self.modal
         a = 1.0 - to_heat * leaves.heat_by_air[..., None]
         b = -to_heat * leaves.heat_by_vapour[..., None]
         c = -to_vapour * leaves.latent_by_air[..., None]
@@ -468,7 +468,7 @@ class _Canopy:
         warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
         moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
 
-        richer = modal(found.co2_source, u.co2) / (1.0 + (mixing.co2 * leaves.uptake)[..., None] * self.modal)
+        richer = modal(found.co2_source, u.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * self.modal)
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
         total = jnp.sum(self.modes, axis=0)
         answered = (
@@ -496,7 +496,7 @@ class _Ground(NamedTuple):
     per_pascal: Array
 
 
-class _Mixing(NamedTuple):
+class _Gains(NamedTuple):
     """What a source of heat, vapour or CO2 becomes in the air, before the matrix; its relative growth per stability."""
 
     heat: Array

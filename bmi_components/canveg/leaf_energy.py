@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from bmi_components.canveg.thermodynamics import saturation_slope
 from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, STEFAN_BOLTZMANN
 
-__all__ = ["LeafAirState", "LeafEnergy", "balance", "balance_published", "vapour_resistance"]
+__all__ = ["LeafAirState", "LeafEnergy", "LeafRates", "balance", "balance_published", "vapour_resistance"]
 
 Array = Any
 
@@ -46,6 +46,23 @@ class LeafEnergy(NamedTuple):
     sensible_heat: Array
     net_radiation: Array
     temperature: Array
+
+
+class LeafRates(NamedTuple):
+    """How a leaf's fluxes change with its temperature, W m-2 K-1, and latent heat with vapour pressure, W m-2 Pa-1.
+
+    Attributes
+    ----------
+    radiated, sensible, latent
+        More of each per K of the leaf.
+    moistening
+        More latent heat per Pa between the leaf and the air.
+    """
+
+    radiated: Array
+    sensible: Array
+    latent: Array
+    moistening: Array
 
 
 def vapour_resistance(boundary: Array, conductance: Array, *, amphistomatous: bool) -> Array:
@@ -119,7 +136,7 @@ def balance(
     resistance: Array,
     emission: Array,
     returned: Array,
-) -> LeafEnergy:
+) -> tuple[LeafEnergy, LeafRates]:
     """Take one step of Newton's method towards the temperature at which the leaf's balance closes.
 
     The fluxes returned belong to the new temperature by the same linearisation, so that they close at each step, and
@@ -149,6 +166,7 @@ def balance(
     latent_rate = le * saturation_slope(temperature, saturation)
     loss = 4.0 * (1.0 - returned) * cube
     step = (net - latent - sensible) / (loss + hc + latent_rate)
-    return LeafEnergy(
+    energy = LeafEnergy(
         latent + latent_rate * step, sensible + hc * step, net - loss * step, temperature + step
     )
+    return energy, LeafRates(loss, hc, latent_rate, le)

@@ -13,10 +13,9 @@ from bmi_components.canveg.settled import settled
 from bmi_components.canveg.stomata import conductance_slope
 from bmi_components.canveg.thermodynamics import (
     log_temperature,
-    saturation_slope,
     saturation_vapour_pressure,
 )
-from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, STEFAN_BOLTZMANN
+from bmi_components.canveg.weather import STEFAN_BOLTZMANN
 
 __all__ = ["LeafAnswer", "LeafGuess", "LeafResponse", "LeafSetting", "leaf_answer"]
 
@@ -149,14 +148,11 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
         vapour_resistance(resistances.vapour, stomata.leaf.conductance * molar, amphistomatous=amphistomatous)
     )
     air = LeafAirState(guess.air, guess.vapour, 0.0, given.latent_heat, given.density, pressure)
-    energy = settled(
+    energy, rate = settled(
         balance(absorbed, leaf, saturation, air, resistances.heat, resistance, emission, given.returned)
     )
     # with stomata as they are
-    moistening = given.density * 0.622 * given.latent_heat / (resistance * pressure * 1000.0)
-    transfer = 2.0 * given.density * AIR_HEAT_CAPACITY / resistances.heat
-    evaporation = moistening * saturation_slope(leaf, saturation)
-    total = 4.0 * (1.0 - given.returned) * emission * leaf**3 + transfer + evaporation
+    total = rate.radiated + rate.sensible + rate.latent
     return settled(
         (
             LeafAnswer(
@@ -170,11 +166,11 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
                 stomata.leaf.co2,
             ),
             LeafResponse(
-                transfer / total,
-                moistening / total,
-                transfer,
-                evaporation,
-                moistening,
+                rate.sensible / total,
+                rate.moistening / total,
+                rate.sensible,
+                rate.latent,
+                rate.moistening,
                 stomata.sensitivity,
             ),
         )
