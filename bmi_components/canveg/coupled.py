@@ -320,23 +320,26 @@ class _Canopy:
         )
         found, heat = settled((found, heat))
         # steps come from what is left, nothing at the solution: how large they are must not count in its derivatives
-        response, soil_response, gains, by_air, by_vapour = jax.lax.stop_gradient(
+        response, soil_response, gains = jax.lax.stop_gradient(
             (
                 response,
-                self._ground_response(ground, rate),
+                _GroundResponse(rate.sensible, rate.latent, per_pascal, leaving),
                 _Gains(
                     factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2, factor_rate / factor
                 ),
-                rate.sensible,
-                per_pascal,
             )
         )
-        responses = settled((self._responses(response), soil_response))
-        step, turn = settled(self._answer(found, u, heat, gains, *responses))
-        # the soil answers the air's steps, and each step of time the ones before it
-        over = min(1, layers - 1)
-        entering = entering + by_air * step[0][..., over] + by_vapour * step[1][..., over]
-        _, answer, _, _ = self.column.advance(self.first, entering, leaving, surface)
+        step, answer, turn = settled(
+            self._answer(
+                found,
+                u,
+                heat,
+                gains,
+                settled(self._responses(response)),
+                soil_response,
+                _SoilGuess(entering, surface),
+            )
+        )
         improved = _Unknowns(
             u.air + step[0],
             u.vapour + step[1],
@@ -397,17 +400,6 @@ class _Canopy:
             per_pascal=to_vapour,
         )
 
-    def _ground_response(self, ground: _Ground, rate: _Ground) -> _GroundResponse:
-        """Return how the soil's surface, in balance with the soil below, answers the air over it."""
-        total = rate.latent + rate.sensible - rate.net + 1.0 / self.column.resistance
-        by_air, by_vapour = rate.sensible / total, ground.per_pascal / total
-        return _GroundResponse(
-            rate.sensible * (by_air - 1.0),
-            rate.sensible * by_vapour,
-            rate.latent * by_air,
-            rate.latent * by_vapour - ground.per_pascal,
-        )
-
     def _responses(self, leaves: LeafResponse) -> _Responses:
         """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
 
@@ -429,9 +421,10 @@ class _Canopy:
         sensible_heat: Array,
         gains: _Gains,
         leaves: _Responses,
-        soil: _GroundResponse,
-    ) -> tuple[tuple[Array, Array, Array], Array]:
-        """Return the steps of the air's temperature, vapour pressure and CO2, and of the stability.
+        ground: _GroundResponse,
+        before: _SoilGuess,
+    ) -> tuple[tuple[Array, Array, Array], Array, Array]:
+        """Return the steps of the air's temperature, vapour pressure and CO2, the soil's surface, and the stability's step.
 
         Leaves (as those of a mean layer), the soil and the stability answer the steps as they are made.
         """
@@ -452,21 +445,29 @@ class _Canopy:
         a, b, c, d = settled((a * determinant, b * determinant, c * determinant, d * determinant))
         heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
         warmer, moister = d * heat - b * vapour, a * vapour - c * heat
-        # the soil's answer, of rank one (Woodbury): it feels the air where `over` is and gives off where `at` is
+        # the soil feels the air where `over` is and gives off where `at` is
         at, over = self.modes[0], self.modes[min(1, self.options.layers - 1)]
         heat, vapour = to_heat * at, to_vapour * at
         heated, dried = d * heat, -c * heat  # temperature and vapour for heat given off by the soil
         warmed, wetted = -b * vapour, a * vapour  # and for vapour
         p, q, r, t = heated @ over, warmed @ over, dried @ over, wetted @ over
-        w, x, y, z = soil.heat_by_air, soil.heat_by_vapour, soil.latent_by_air, soil.latent_by_vapour
-        m11, m12 = 1.0 - (p * w + q * y), -(p * x + q * z)
-        m21, m22 = -(r * w + t * y), 1.0 - (r * x + t * z)
-        first, second = warmer @ over, moister @ over
+        m11, m12 = 1.0 + p * ground.sensible, q * ground.per_pascal
+        m21, m22 = r * ground.sensible, 1.0 + t * ground.per_pascal
         scale = 1.0 / (m11 * m22 - m12 * m21)
-        air, pressure = scale * (m22 * first - m12 * second), scale * (m11 * second - m21 * first)
-        heat_given, vapour_given = w * air + x * pressure, y * air + z * pressure
-        warmer = warmer + heated * heat_given[..., None] + warmed * vapour_given[..., None]
-        moister = moister + dried * heat_given[..., None] + wetted * vapour_given[..., None]
+
+        def held(warmth: Array, moisture: Array) -> tuple[Array, Array]:
+            """How much warmer and moister the air over the soil becomes, whose fluxes answer it."""
+            return scale * (m22 * warmth - m12 * moisture), scale * (m11 * moisture - m21 * warmth)
+
+        air, moisture = held(warmer @ over, moister @ over)
+        # and for each K of the surface; what the air over it gives back leaves less to be lost
+        by_air, by_moisture = held(
+            p * ground.sensible + q * ground.latent, r * ground.sensible + t * ground.latent
+        )
+        leaving = ground.leaving - ground.sensible * by_air - ground.per_pascal * by_moisture
+        entering = ground.sensible * air + ground.per_pascal * moisture
+        alone = entering / (leaving + 1.0 / self.column.resistance)
+        heat_given = ground.sensible * (alone - air - by_air * alone)
 
         richer = modal(found.co2_source, u.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * self.modal)
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
@@ -479,12 +480,32 @@ class _Canopy:
         # only what damps: what reinforces itself would have the first steps go far too far
         feedback = jnp.minimum(jax.lax.stop_gradient(rate * answered[1]), 0.0)
         turn = (stability_then - u.stability) / (1.0 - feedback)
+
+        def turned(steps: Array) -> Array:
+            return steps[0] + turn[(...,) + (None,) * (steps.ndim - 1 - turn.ndim)] * jax.lax.stop_gradient(steps[1])
+
+        # each step's soil answers the air's steps and the soil before it
+        changed = found.surface - before.surface
+        air, moisture = turned(air), turned(moisture)
+        entering = before.entering + turned(entering) + (leaving - ground.leaving) * changed
+        _, surface, _, _ = self.column.advance(self.first, entering, leaving, before.surface)
+        warming = surface - found.surface
+        heat_given = ground.sensible * (warming - air - by_air * warming)
+        vapour_given = ground.latent * warming - ground.per_pascal * (moisture + by_moisture * warming)
         back = self.modes.T
+        steps = (
+            (turned(warmer) + heated * heat_given[..., None] + warmed * vapour_given[..., None]) @ back,
+            (turned(moister) + dried * heat_given[..., None] + wetted * vapour_given[..., None]) @ back,
+            turned(richer) @ back,
+        )
+        return steps, surface, turn
 
-        def along(steps: Array) -> Array:
-            return (steps[0] + turn[..., None] * jax.lax.stop_gradient(steps[1])) @ back
 
-        return (along(warmer), along(moister), along(richer)), turn
+class _SoilGuess(NamedTuple):
+    """Heat that enters the soil at a guess of its surface's temperature, W m-2, and that guess, K."""
+
+    entering: Array
+    surface: Array
 
 
 class _Ground(NamedTuple):
@@ -516,12 +537,22 @@ class _Responses(NamedTuple):
 
 
 class _GroundResponse(NamedTuple):
-    """Answers of the fluxes at the soil's surface to the air over it."""
+    """How fluxes at the soil's surface answer it and the air over it.
 
-    heat_by_air: Array
-    heat_by_vapour: Array
-    latent_by_air: Array
-    latent_by_vapour: Array
+    Attributes
+    ----------
+    sensible, latent
+        Heat given off per K of the surface, W m-2 K-1; of sensible heat it is as much less per K of the air.
+    per_pascal
+        Less latent heat per Pa in the air, W m-2 Pa-1.
+    leaving
+        Less heat that enters the soil per K of its surface, W m-2 K-1.
+    """
+
+    sensible: Array
+    latent: Array
+    per_pascal: Array
+    leaving: Array
 
 
 def _soil_stability(richardson: Array) -> Array:
