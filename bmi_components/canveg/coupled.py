@@ -436,18 +436,30 @@ class _Canopy:
                 [given - now @ self.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)]
             )
 
-        to_heat, to_vapour = gains.heat[..., None] * self.modal, gains.vapour[..., None] * self.modal
-        a = 1.0 - to_heat * leaves.heat_by_air[..., None]
-        b = -to_heat * leaves.heat_by_vapour[..., None]
-        c = -to_vapour * leaves.latent_by_air[..., None]
-        d = 1.0 - to_vapour * leaves.latent_by_vapour[..., None]
-        determinant = 1.0 / (a * d - b * c)
-        a, b, c, d = settled((a * determinant, b * determinant, c * determinant, d * determinant))
+        answers = settled(
+            (
+                gains.heat * leaves.heat_by_air,
+                gains.heat * leaves.heat_by_vapour,
+                gains.vapour * leaves.latent_by_air,
+                gains.vapour * leaves.latent_by_vapour,
+            )
+        )
+        e, f, g, h = (answer[..., None] for answer in answers)
+        determinant = 1.0 / (1.0 - (e + h) * self.modal + (e * h - f * g) * self.modal**2)
+        a, b, c, d = settled(
+            (
+                determinant * (1.0 - self.modal * e),
+                -determinant * self.modal * f,
+                -determinant * self.modal * g,
+                determinant * (1.0 - self.modal * h),
+            )
+        )
         heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
         warmer, moister = d * heat - b * vapour, a * vapour - c * heat
         # the soil feels the air where `over` is and gives off where `at` is
         at, over = self.modes[0], self.modes[min(1, self.options.layers - 1)]
-        heat, vapour = to_heat * at, to_vapour * at
+        at = at * self.modal
+        heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
         heated, dried = d * heat, -c * heat  # temperature and vapour for heat given off by the soil
         warmed, wetted = -b * vapour, a * vapour  # and for vapour
         p, q, r, t = heated @ over, warmed @ over, dried @ over, wetted @ over
@@ -482,7 +494,9 @@ class _Canopy:
         turn = (stability_then - u.stability) / (1.0 - feedback)
 
         def turned(steps: Array) -> Array:
-            return steps[0] + turn[(...,) + (None,) * (steps.ndim - 1 - turn.ndim)] * jax.lax.stop_gradient(steps[1])
+            return steps[0] + turn[(...,) + (None,) * (steps.ndim - 1 - turn.ndim)] * jax.lax.stop_gradient(
+                steps[1]
+            )
 
         # each step's soil answers the air's steps and the soil before it
         changed = found.surface - before.surface

@@ -144,7 +144,7 @@ def _search(
         change, changes, steps = settled((change, changes, steps))
         residual = largest(x, change)
         # what has arrived stays, and does not disturb its memory
-        step = jnp.where((residual <= tolerance)[..., None], 0.0, _mix(change, changes, steps))
+        step = settled(jnp.where((residual <= tolerance)[..., None], 0.0, _mix(change, changes, steps)))
         return _Memory(x + step, residual, count + 1, change, step, changes, steps, found)
 
     still = jnp.zeros_like(start)
@@ -163,8 +163,12 @@ def _mix(change: Array, changes: Array, steps: Array) -> Array:
     floor = RIDGE * (a + c) + float(np.finfo(change.dtype).tiny) ** 0.5
     a, c = a + floor, c + floor
     scale = 1.0 / (a * c - b * b)
-    weights = (scale * (c * first - b * second), scale * (a * second - b * first))
+    weights = settled(
+        tuple(
+            jnp.clip(scale * weight, -MOST_MIXED, MOST_MIXED)[..., None]
+            for weight in (c * first - b * second, a * second - b * first)
+        )
+    )
     return change - sum(
-        jnp.clip(weight, -MOST_MIXED, MOST_MIXED)[..., None] * (earlier + step)
-        for weight, earlier, step in zip(weights, changes, steps, strict=True)
+        weight * (earlier + step) for weight, earlier, step in zip(weights, changes, steps, strict=True)
     )

@@ -152,7 +152,7 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
         balance(absorbed, leaf, saturation, air, resistances.heat, resistance, emission, given.returned)
     )
     # with stomata as they are
-    total = rate.radiated + rate.sensible + rate.latent
+    warming = 1.0 / (rate.radiated + rate.sensible + rate.latent)
     return settled(
         (
             LeafAnswer(
@@ -166,8 +166,8 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
                 stomata.leaf.co2,
             ),
             LeafResponse(
-                rate.sensible / total,
-                rate.moistening / total,
+                rate.sensible * warming,
+                rate.moistening * warming,
                 rate.sensible,
                 rate.latent,
                 rate.moistening,

@@ -220,7 +220,10 @@ class CanVeg:
         ValueShapeError
             If the forcing has another shape or no steps.
         """
-        forcing = self._typed(forcing)
+        traced = _traced((forcing, state, parameters, self.site))
+        # NumPy takes arrays apart and joins them without a compiled program for each
+        xp: Any = jnp if traced or jax.default_backend() != "cpu" else np
+        forcing = self._typed(forcing, xp)
         shape = forcing.air_temperature.shape
         if len(shape) != 2 or not shape[0] or any(field.shape != shape for field in forcing):
             raise ValueShapeError(
@@ -232,9 +235,6 @@ class CanVeg:
         together = min(MOST_STEPS_AT_ONCE, STEPS_AT_ONCE * 50 // self.options.layers)
         size = max(1, min(steps, -(-together // sites)))
         chunks = -(-steps // size)
-        traced = _traced((forcing, state, parameters, self.site))
-        # NumPy takes arrays apart and joins them without a compiled program for each
-        xp: Any = jnp if traced or jax.default_backend() != "cpu" else np
         # the last piece is filled up with its last step, so that all have one shape and are compiled once
         filling = chunks * size - steps
         filled = jax.tree.map(
@@ -251,19 +251,20 @@ class CanVeg:
 
         if traced:
             _, found = jax.lax.scan(piece, state, filled)
-            found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), found)
+            found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:steps], found)
         else:  # pieces one by one need no compilation for each length of a series
             pieces, before = [], state
             for index in range(chunks):
-                before, part = piece(before, jax.tree.map(lambda x, i=index: x[i], filled))
+                before, part = piece(before, Forcing(*(field[index] for field in filled)))
                 pieces.append(part)
-            found = jax.tree.map(lambda *parts: jnp.asarray(xp.concatenate(parts)), *pieces)
-        fluxes, temperatures = jax.tree.map(lambda x: x[:steps], found) if filling else found
-        return fluxes, State(temperatures[-1], jnp.ones_like(state.started))
+            found = jax.tree.map(lambda *parts: xp.concatenate(parts)[:steps], *pieces)
+        fluxes, temperatures = found
+        after = State(jnp.asarray(temperatures[-1]), jnp.ones_like(state.started))
+        return jax.tree.map(jnp.asarray, fluxes), after
 
-    def _typed(self, forcing: Forcing) -> Forcing:
+    def _typed(self, forcing: Forcing, xp: Any = jnp) -> Forcing:
         """Return the forcing in the model's floating-point type."""
-        return Forcing(*(jnp.asarray(field, self.dtype) for field in forcing))
+        return Forcing(*(xp.asarray(field, self.dtype) for field in forcing))
 
 
 def _traced(values: Any) -> bool:

@@ -126,8 +126,8 @@ def biochemistry(
         temperature, p.electron_transport_activation, p.electron_transport_optimum, p.deactivation_enthalpy
     )
     absorbed = p.quantum_yield * light
-    saturation = absorbed / maximum_transport
-    transport = absorbed * inverse_root(1.0 + saturation * saturation)
+    both = maximum_transport * maximum_transport + absorbed * absorbed
+    transport = absorbed * maximum_transport * inverse_root(both)
     return Biochemistry(carboxylation, transport, dark, michaelis, compensation)
 
 
@@ -353,10 +353,12 @@ def _demand(rates: Biochemistry, inside: Array) -> tuple[Array, Array]:
     """Return net assimilation at a CO2 inside leaves, umol m-2 s-1, and how it grows with it."""
     carboxylation, transport, dark, michaelis, compensation = rates
     above = inside - compensation
-    by_rubisco = carboxylation * above / (inside + michaelis)
-    d_rubisco = carboxylation * (michaelis + compensation) / (inside + michaelis) ** 2
-    by_light = transport * above / (4.0 * inside + 8.0 * compensation)
-    d_light = transport * 12.0 * compensation / (4.0 * inside + 8.0 * compensation) ** 2
+    per_rubisco = 1.0 / (inside + michaelis)
+    by_rubisco = carboxylation * above * per_rubisco
+    d_rubisco = carboxylation * (michaelis + compensation) * per_rubisco * per_rubisco
+    per_light = 1.0 / (4.0 * inside + 8.0 * compensation)
+    by_light = transport * above * per_light
+    d_light = transport * 12.0 * compensation * per_light * per_light
     first, w_light, w_rubisco = _smooth_minimum(LIGHT_AND_RUBISCO, by_light, by_rubisco)
     sucrose = 0.5 * carboxylation
     gross, w_first, _ = _smooth_minimum(WITH_SUCROSE, first, sucrose)
