@@ -3,7 +3,7 @@
     python benchmarks/canveg.py                  all parts, recorded
     python benchmarks/canveg.py --quick --only series
 
-One process, one thread, double precision; times are CPU times, the best of several turns.
+One process on one core, double precision; times are CPU times, the best of several turns.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ if __name__ == "__main__":
             title="CanVeg",
             parts={part.__name__: part for part in (series, component, first, gradient)},
             environment=Environment("none", (), ""),
-            note="One thread, double precision, the best turn; CPU times. The published program is not installed: its "
+            note="One core, double precision, the best turn; CPU times. The published program is not installed: its "
             "figures were recorded on a machine like this one, under load.",
         ),
         __doc__,

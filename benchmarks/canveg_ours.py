@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# one thread
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-
 import time
 from collections.abc import Callable
 from typing import Any

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# one thread, as the peer has
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -91,6 +91,10 @@ class Worker:
             env=environment,
             text=True,
         )
+        if hasattr(os, "sched_setaffinity"):
+            # JAX starts as many threads as there are cores, and only this keeps it from it
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(self._process.pid, cores[-threads:])
 
     def measure(
         self, case: str, calls: int = 1, rehearsals: int = 1, clock: str = "cpu", **options: Any

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmi_components.errors import DeviceError, ValueShapeError
+from bmi_components.jax_devices import jax_device
 from bmi_components.jax_precision import jax_precision
 from bmi_components.stepper import Aggregation
 from bmi_components.variables import Variable
@@ -265,8 +266,7 @@ class JaxBackend(Backend):
         require_device("jax", device)
         self._jax = jax
         self._numpy = jnp
-        kind, _, index = device.partition(":")
-        self._device = jax.devices(kind)[int(index or 0)]
+        self._device = jax_device(device)
         self._dtype = np.dtype(dtype)
         self._name = dtype
         self.minimum = jnp.minimum

@@ -37,7 +37,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     ] = "float32"
     threads: Annotated[
         int,
-        Meta(ge=1, description="CPU threads of a PyTorch component; frameworks run one process per core."),
+        Meta(
+            ge=1,
+            description="CPU threads of the component; of JAX, those that the first component in a process asks for. "
+            "Frameworks run one process per core.",
+        ),
     ] = 1
     start_time: Annotated[
         datetime.datetime | None,

@@ -14,6 +14,7 @@ from bmi_components.canveg.parameters import TABLE
 from bmi_components.errors import ConfigurationError
 from bmi_components.importers import load_model
 from bmi_components.importers.finding import find_folder
+from bmi_components.jax_devices import start_jax
 
 __all__ = ["open_stepper"]
 
@@ -32,6 +33,7 @@ def open_stepper(settings: BallBerrySettings) -> BallBerryStepper:
     DeviceError
         If the device is not there.
     """
+    start_jax(settings.threads)
     require_device("jax", settings.device)
     if settings.dtype != "float32" and settings.device != "cpu":
         raise ConfigurationError(f"dtype is {settings.dtype}; on {settings.device} the leaves are of float32")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bmi_components.ball_berry.model import Form, Leaves, conductance, leaf_conductance
 from bmi_components.ball_berry.settings import BallBerrySettings
 from bmi_components.differentiable import Differentiable
+from bmi_components.jax_devices import jax_device
 from bmi_components.stepper import ArrayStepper
 from bmi_components.variables import Variable, variable
 
@@ -84,8 +85,7 @@ class BallBerryStepper(ArrayStepper):
             lambda leaf: np.asarray(leaf, dtype), self._leaves._replace(**dict[str, Any](self.values))
         )
         if self.backend == "jax":
-            kind, _, index = self.device.partition(":")
-            leaves = jax.device_put(leaves, jax.devices(kind)[int(index or 0)])
+            leaves = jax.device_put(leaves, jax_device(self.device))
         self._computed: Leaves = leaves
 
     def set_parameter(self, name: str, values: Array) -> None:

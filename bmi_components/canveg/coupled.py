@@ -424,7 +424,7 @@ class _Canopy:
         ground: _GroundResponse,
         before: _SoilGuess,
     ) -> tuple[tuple[Array, Array, Array], Array, Array]:
-        """Return the steps of the air's temperature, vapour pressure and CO2, the soil's surface, and the stability's step.
+        """Return the steps of the air's temperature, vapour and CO2, the soil's next surface, and the stability's step.
 
         Leaves (as those of a mean layer), the soil and the stability answer the steps as they are made.
         """

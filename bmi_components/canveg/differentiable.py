@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from bmi_components.canveg.program import Constants, Memory, Plan, advance, device_of
+from bmi_components.canveg.program import Constants, Memory, Plan, advance
 from bmi_components.canveg.settled import compiler_options
 from bmi_components.differentiable import Differentiable
+from bmi_components.jax_devices import jax_device
 from bmi_components.variables import Variable
 
 __all__ = ["differentiable"]
@@ -112,7 +113,7 @@ def _programs(platform: str, leaves: int) -> _Programs:
 
 def _size(plan: Plan) -> tuple[str, int]:
     """Return where a plan runs, and how many leaves it has."""
-    return str(device_of(plan.device).platform), plan.sites * plan.options.layers
+    return str(jax_device(plan.device).platform), plan.sites * plan.options.layers
 
 
 def _run(

@@ -25,6 +25,7 @@ from bmi_components.canveg.stepper import CanVegStepper, Setup
 from bmi_components.catchments import Catchment, read_catchments
 from bmi_components.errors import ConfigurationError
 from bmi_components.importers.finding import find_folder
+from bmi_components.jax_devices import start_jax
 from bmi_components.jax_precision import jax_precision
 from bmi_components.trained_model import TrainedModel
 from bmi_components.variables import variable
@@ -61,6 +62,7 @@ def open_stepper(settings: CanVegSettings) -> CanVegStepper:
     DeviceError
         If the device is not there.
     """
+    start_jax(settings.threads)
     require_device("jax", settings.device)
     if settings.start_time is None:
         raise ConfigurationError("start_time: the sun's position follows from it; say when the run starts")

@@ -28,6 +28,7 @@ from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
 from bmi_components.canveg.settled import compiler_options
 from bmi_components.canveg.thermodynamics import FREEZING, latent_heat_of_vaporisation
+from bmi_components.jax_devices import jax_device
 from bmi_components.jax_precision import jax_precision
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "Plan",
     "Program",
     "compiled",
-    "device_of",
     "initial_memory",
     "pack",
 ]
@@ -110,12 +110,6 @@ the year of all sites, then hour); it returns the new memory and the outputs (en
 """
 
 
-def device_of(name: str) -> Any:
-    """Return JAX's device of a name such as "cpu" or "cuda:1"."""
-    kind, _, index = name.partition(":")
-    return jax.devices(kind)[int(index or 0)]
-
-
 def pack(constants: Constants, dtype: str) -> NDArray[Any]:
     """Lay constants end to end: one argument is passed to a program much faster than sixty."""
     return np.concatenate([np.asarray(leaf, dtype).reshape(-1) for leaf in jax.tree.leaves(constants)])
@@ -127,7 +121,7 @@ def compiled(plan: Plan) -> Program:
 
     Two things are kept: the program as JAX traced it, and (by JAX's own compilation cache) what it was compiled to.
     """
-    kind, where = np.dtype(plan.dtype), jax.sharding.SingleDeviceSharding(device_of(plan.device))
+    kind, where = np.dtype(plan.dtype), jax.sharding.SingleDeviceSharding(jax_device(plan.device))
     array: Any = jax.ShapeDtypeStruct
 
     def shaped(*shape: int) -> Any:
@@ -143,7 +137,7 @@ def compiled(plan: Plan) -> Program:
         arguments = (constants, mixing, memory, inputs, time)
         if folder is not None:
             step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
-        options: Any = compiler_options(device_of(plan.device).platform, plan.sites * plan.options.layers)
+        options: Any = compiler_options(jax_device(plan.device).platform, plan.sites * plan.options.layers)
         program: Program = step.lower(*arguments).compile(compiler_options=options)
         return program
 
@@ -171,7 +165,7 @@ def kept_trace(file: Path, function: Any, arguments: Any) -> Any:
 def fingerprint(plan: Plan) -> str:
     """Return what changes with the plan, the code that is traced, JAX and the device."""
     home = Path(__file__).parent
-    digest = hashlib.sha256(f"{jax.__version__} {device_of(plan.device).device_kind} {plan!r}".encode())
+    digest = hashlib.sha256(f"{jax.__version__} {jax_device(plan.device).device_kind} {plan!r}".encode())
     for source in sorted((*home.glob("*.py"), *(home.parent / "ball_berry").glob("*.py"))):
         digest.update(source.read_bytes())
     return digest.hexdigest()

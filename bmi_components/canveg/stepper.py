@@ -25,12 +25,12 @@ from bmi_components.canveg.program import (
     Memory,
     Plan,
     compiled,
-    device_of,
     initial_memory,
     pack,
 )
 from bmi_components.differentiable import Differentiable
 from bmi_components.errors import ForcingError
+from bmi_components.jax_devices import jax_device
 from bmi_components.jax_precision import jax_precision
 from bmi_components.stepper import Stepper, check_state
 from bmi_components.variables import Variable
@@ -136,7 +136,7 @@ class CanVegStepper(Stepper):
             self._memory: Memory = tuple(self._upload(part) for part in initial_memory(self._plan))
 
     def _upload(self, values: Array) -> Any:
-        return jax.device_put(values.astype(self.dtype), device_of(self.device))
+        return jax.device_put(values.astype(self.dtype), jax_device(self.device))
 
     # ---------------------------------------------------------------- stepping
 
@@ -244,7 +244,7 @@ class CanVegStepper(Stepper):
 def _shared(values: bytes, shape: tuple[int, ...], dtype: str, device: str) -> tuple[Array, ...]:
     """Return a dispersion matrix with its modes on a device, one for all instances that need the same."""
     mixing = make_mixing(np.frombuffer(values, dtype).reshape(shape))
-    return tuple(jax.device_put(part, device_of(device)) for part in mixing)
+    return tuple(jax.device_put(part, jax_device(device)) for part in mixing)
 
 
 def _settable(options: Options) -> dict[str, Variable]:

@@ -12,6 +12,7 @@ from bmi_components.fourdvarnet.model import KIND, FourDVarNet, load_model
 from bmi_components.fourdvarnet.settings import FourDVarNetSettings
 from bmi_components.fourdvarnet.stepper import FourDVarNetStepper
 from bmi_components.importers.finding import find_folder
+from bmi_components.jax_devices import jax_device, start_jax
 from bmi_components.trained_model import TrainedModel
 
 __all__ = ["open_stepper"]
@@ -21,8 +22,7 @@ __all__ = ["open_stepper"]
 def shared_model(bundle: TrainedModel, device: str) -> FourDVarNet:
     """Return the model of a bundle with its weights on a device, made (and compiled) once per process."""
     model = load_model(bundle)
-    kind, _, index = device.partition(":")
-    model.parameters = jax.device_put(model.parameters, jax.devices(kind)[int(index or 0)])
+    model.parameters = jax.device_put(model.parameters, jax_device(device))
     return model
 
 
@@ -40,6 +40,7 @@ def open_stepper(settings: FourDVarNetSettings) -> FourDVarNetStepper:
     """
     if settings.dtype != "float32":
         raise ConfigurationError(f"dtype is {settings.dtype}; this component computes in float32")
+    start_jax(settings.threads)
     require_device("jax", settings.device)
     bundle = TrainedModel.load(find_folder(settings.model), KIND)
     return FourDVarNetStepper(shared_model(bundle, settings.device), bundle.identity, settings)
