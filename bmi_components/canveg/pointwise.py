@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -45,22 +46,22 @@ def pointwise(function: Callable[[In, Given], Out], inputs: In, given: Given) ->
         vary = [index for index, slope in enumerate(slopes) if not isinstance(slope, SymbolicZero)]
         points = len(jax.tree.leaves(primals[0]))
 
-        def of_varying(*varying: Any) -> Out:
+        def of_varying(indices: Sequence[int], *varying: Any) -> Out:
             whole = list(values)
-            for index, value in zip(vary, varying, strict=True):
+            for index, value in zip(indices, varying, strict=True):
                 whole[index] = value
             return function(*jax.tree.unflatten(tree, whole))
 
         start, along = [values[index] for index in vary], [slopes[index] for index in vary]
         if any(index >= points for index in vary):
-            return jax.jvp(of_varying, start, along)
-        outputs, push = jax.linearize(of_varying, *start)
-        units = [
-            jnp.zeros((len(vary), *value.shape), value.dtype).at[index].set(1.0)
-            for index, value in enumerate(start)
+            return jax.jvp(partial(of_varying, vary), start, along)
+        # one input at a time: most reach a part of the outputs only, and what is computed on the way is shared
+        columns = [
+            jax.jvp(partial(of_varying, [index]), (value,), (jnp.ones_like(value),))[1]
+            for index, value in zip(vary, start, strict=True)
         ]
         # each held by itself: what nobody asks for is then not computed
-        table = jax.tree.map(settled, jax.vmap(push)(*units))
+        table = jax.tree.map(lambda *row: [settled(x) for x in row], *columns)
 
         shape = jnp.broadcast_shapes(*(value.shape for value in start))
         along = [_spread(slope, shape) for slope in along]
@@ -68,7 +69,7 @@ def pointwise(function: Callable[[In, Given], Out], inputs: In, given: Given) ->
         def change(row: Any) -> Any:
             return sum(row[index] * slope for index, slope in enumerate(along))
 
-        return outputs, jax.tree.map(change, table)
+        return function(*primals), jax.tree.map(change, table, is_leaf=lambda x: type(x) is list)
 
     evaluate.defjvp(derive, symbolic_zeros=True)
     return evaluate(inputs, given)
