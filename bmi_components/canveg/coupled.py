@@ -3,8 +3,9 @@
 One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method
 towards their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other
 strongly where wind is weak, so the air's step counts in how the leaves of an average layer, the soil and the stability
-will answer (a quasi-Newton step in the dispersion matrix's own modes), and leaves count in what their like will radiate
-back. What is left is mixed after Anderson. At the fixed point every balance closes.
+will answer (a quasi-Newton step in the dispersion matrix's own modes), the soil, which links the steps of time, counts
+in how the air over it will answer, and leaves what their like will radiate back. What is left is mixed after Anderson.
+At the fixed point every balance closes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bmi_components.canveg.leaves import LeafAnswer, LeafGuess, LeafResponse, Le
 from bmi_components.canveg.longwave import exchange
 from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
+from bmi_components.canveg.pairs import Pairs
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.pointwise import pointwise
 from bmi_components.canveg.settled import settled
@@ -195,6 +197,7 @@ class _Canopy:
         # how the solution is sought must not count in its derivatives
         self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
         self.to_modes = within.T @ self.modes
+        self.over = self.modes[min(1, options.layers - 1)]  # where the soil feels the air
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -436,50 +439,24 @@ class _Canopy:
                 [given - now @ self.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)]
             )
 
+        # heat and vapour of each mode, which leaves answer
         answers = settled(
-            (
+            Pairs(
                 gains.heat * leaves.heat_by_air,
                 gains.heat * leaves.heat_by_vapour,
                 gains.vapour * leaves.latent_by_air,
                 gains.vapour * leaves.latent_by_vapour,
             )
         )
-        e, f, g, h = (answer[..., None] for answer in answers)
-        determinant = 1.0 / (1.0 - (e + h) * self.modal + (e * h - f * g) * self.modal**2)
-        a, b, c, d = settled(
-            (
-                determinant * (1.0 - self.modal * e),
-                -determinant * self.modal * f,
-                -determinant * self.modal * g,
-                determinant * (1.0 - self.modal * h),
-            )
-        )
+        e, f, g, h = (answer[..., None] * self.modal for answer in answers)
+        balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
         heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
-        warmer, moister = d * heat - b * vapour, a * vapour - c * heat
-        # the soil feels the air where `over` is and gives off where `at` is
-        at, over = self.modes[0], self.modes[min(1, self.options.layers - 1)]
-        at = at * self.modal
-        heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
-        heated, dried = d * heat, -c * heat  # temperature and vapour for heat given off by the soil
-        warmed, wetted = -b * vapour, a * vapour  # and for vapour
-        p, q, r, t = heated @ over, warmed @ over, dried @ over, wetted @ over
-        m11, m12 = 1.0 + p * ground.sensible, q * ground.per_pascal
-        m21, m22 = r * ground.sensible, 1.0 + t * ground.per_pascal
-        scale = 1.0 / (m11 * m22 - m12 * m21)
-
-        def held(warmth: Array, moisture: Array) -> tuple[Array, Array]:
-            """How much warmer and moister the air over the soil becomes, whose fluxes answer it."""
-            return scale * (m22 * warmth - m12 * moisture), scale * (m11 * moisture - m21 * warmth)
-
-        air, moisture = held(warmer @ over, moister @ over)
-        # and for each K of the surface; what the air over it gives back leaves less to be lost
-        by_air, by_moisture = held(
-            p * ground.sensible + q * ground.latent, r * ground.sensible + t * ground.latent
-        )
-        leaving = ground.leaving - ground.sensible * by_air - ground.per_pascal * by_moisture
+        warmer, moister = balanced.of(heat, vapour)
+        soil = self._over_soil(balanced, gains, ground)
+        air, moisture = soil.held.of(warmer @ self.over, moister @ self.over)
         entering = ground.sensible * air + ground.per_pascal * moisture
-        alone = entering / (leaving + 1.0 / self.column.resistance)
-        heat_given = ground.sensible * (alone - air - by_air * alone)
+        alone = entering / (soil.leaving + 1.0 / self.column.resistance)
+        heat_given = ground.sensible * (alone - air - soil.air * alone)
 
         richer = modal(found.co2_source, u.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * self.modal)
         # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
@@ -494,25 +471,66 @@ class _Canopy:
         turn = (stability_then - u.stability) / (1.0 - feedback)
 
         def turned(steps: Array) -> Array:
-            return steps[0] + turn[(...,) + (None,) * (steps.ndim - 1 - turn.ndim)] * jax.lax.stop_gradient(
-                steps[1]
-            )
+            each = turn.reshape(*turn.shape, *(1,) * (steps.ndim - 1 - turn.ndim))
+            return steps[0] + each * jax.lax.stop_gradient(steps[1])
 
         # each step's soil answers the air's steps and the soil before it
         changed = found.surface - before.surface
         air, moisture = turned(air), turned(moisture)
-        entering = before.entering + turned(entering) + (leaving - ground.leaving) * changed
-        _, surface, _, _ = self.column.advance(self.first, entering, leaving, before.surface)
+        entering = before.entering + turned(entering) + (soil.leaving - ground.leaving) * changed
+        _, surface, _, _ = self.column.advance(self.first, entering, soil.leaving, before.surface)
         warming = surface - found.surface
-        heat_given = ground.sensible * (warming - air - by_air * warming)
-        vapour_given = ground.latent * warming - ground.per_pascal * (moisture + by_moisture * warming)
+        given = soil.modes.of(
+            (ground.sensible * (warming - air - soil.air * warming))[..., None],
+            (ground.latent * warming - ground.per_pascal * (moisture + soil.moisture * warming))[..., None],
+        )
         back = self.modes.T
         steps = (
-            (turned(warmer) + heated * heat_given[..., None] + warmed * vapour_given[..., None]) @ back,
-            (turned(moister) + dried * heat_given[..., None] + wetted * vapour_given[..., None]) @ back,
+            (turned(warmer) + given[0]) @ back,
+            (turned(moister) + given[1]) @ back,
             turned(richer) @ back,
         )
         return steps, surface, turn
+
+    def _over_soil(self, balanced: Pairs, gains: _Gains, ground: _GroundResponse) -> _OverSoil:
+        """Return how the air, in balance with the leaves, answers the soil, which gives off in the lowest layer."""
+        at = self.modes[0] * self.modal
+        heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
+        modes = Pairs(
+            balanced.first_of_first * heat,
+            balanced.first_of_second * vapour,
+            balanced.second_of_first * heat,
+            balanced.second_of_second * vapour,
+        )
+        p, q, r, t = over = Pairs(*(part @ self.over for part in modes))
+        sensible, latent, per_pascal = ground.sensible, ground.latent, ground.per_pascal
+        held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
+        air, moisture = held.of(*over.of(sensible, latent))
+        # what the air gives back leaves less to be lost
+        leaving = ground.leaving - sensible * air - per_pascal * moisture
+        return _OverSoil(modes, held, air, moisture, leaving)
+
+
+class _OverSoil(NamedTuple):
+    """How the air answers the soil: first temperature, then vapour pressure.
+
+    Attributes
+    ----------
+    modes
+        Of heat and of latent heat that the soil gives off, the air's modes, ``[..., mode]``.
+    held
+        What becomes of a change of the air over the soil, whose fluxes answer it.
+    air, moisture
+        Change of the air over the soil per K of the soil's surface: K and Pa.
+    leaving
+        Less heat that enters the soil per K of its surface, the air answering, W m-2 K-1.
+    """
+
+    modes: Pairs
+    held: Pairs
+    air: Array
+    moisture: Array
+    leaving: Array
 
 
 class _SoilGuess(NamedTuple):
