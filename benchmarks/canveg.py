@@ -17,7 +17,6 @@ STEPS = 480
 RECORDED = {50: 1.14e-3, 1: 0.25e-3}
 """Of the published program per half-hour, batch, fastest figure, s."""
 
-
 LAYERS = (50, 1)
 
 

@@ -33,16 +33,14 @@ from bmi_components.canveg.soil_respiration import (
     respiration_q10,
 )
 from bmi_components.canveg.soil_series import SoilSeries
+from bmi_components.canveg.soil_surface import AirOverSoil, SurfaceHeat, felt_layer, surface_heat
 from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import (
     latent_heat_of_vaporisation,
-    saturation_vapour_pressure,
 )
 from bmi_components.canveg.weather import (
     AIR_HEAT_CAPACITY,
-    GRAVITY,
     STEFAN_BOLTZMANN,
-    VON_KARMAN,
 )
 
 __all__ = ["MOST_ITERATIONS", "TOLERANCE", "solve_coupled"]
@@ -56,9 +54,6 @@ MOST_ITERATIONS = 60
 
 PASCAL, MICROMOLE, SLANT = 100.0, 10.0, 0.05
 """What counts as much as 1 K: of vapour pressure (Pa), of CO2 (umol mol-1) and of stability."""
-
-ROUGHNESS = 0.02
-"""Height over the soil at which wind is still, m."""
 
 
 class _Unknowns(NamedTuple):
@@ -197,7 +192,8 @@ class _Canopy:
         # how the solution is sought must not count in its derivatives
         self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
         self.to_modes = within.T @ self.modes
-        self.over = self.modes[min(1, options.layers - 1)]  # where the soil feels the air
+        self.felt = felt_layer(options)
+        self.over = self.modes[self.felt]
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -369,39 +365,16 @@ class _Canopy:
             return respiration_of_network(deepest, weather.soil_moisture, self.p)
         return respiration_q10(deepest, weather.soil_moisture, self.p)
 
-    def _ground(self, surface: Array, air: Array, vapour: Array, longwave: Array) -> tuple[_Ground, _Ground]:
+    def _ground(
+        self, surface: Array, air: Array, vapour: Array, longwave: Array
+    ) -> tuple[SurfaceHeat, SurfaceHeat]:
         """Return the heat balance of the soil's surface at a guess of its temperature, and its change per K."""
-        return jax.jvp(
-            lambda t: self._ground_at(t, air, vapour, longwave), (surface,), (jnp.ones_like(surface),)
-        )
 
-    def _ground_at(self, surface: Array, air: Array, vapour: Array, longwave: Array) -> _Ground:
-        """Return the heat balance of the soil's surface at a guess of its temperature."""
-        around, options, site, p = self.around, self.options, self.site, self.p
-        weather = around.weather
-        if options.layers > 1:
-            height = 2.0 * site.canopy_height / options.layers
-            temperature, pressure = air[..., 1], vapour[..., 1]
-        else:
-            height = site.canopy_height
-            temperature, pressure = air[..., 0], vapour[..., 0]
-        wind = around.wind[..., min(1, options.layers - 1)]
-        neutral = jnp.log(height / ROUGHNESS) ** 2 / (VON_KARMAN * VON_KARMAN * wind)
-        richardson = 5.0 * GRAVITY * height * (surface - temperature) / (temperature * wind * wind)
-        resistance = 25.0 + 5.0 * jax.nn.softplus((neutral * _soil_stability(richardson) - 25.0) / 5.0)
-        to_vapour = (
-            weather.density
-            * 0.622
-            * self.vaporise
-            / ((resistance + around.surface_resistance) * weather.pressure * 1000.0)
-        )
-        emitted = p.soil_emissivity * STEFAN_BOLTZMANN * surface**4
-        return _Ground(
-            net=around.soil_shortwave + p.soil_emissivity * longwave - emitted,
-            latent=to_vapour * (saturation_vapour_pressure(surface) - pressure),
-            sensible=AIR_HEAT_CAPACITY * weather.density / resistance * (surface - temperature),
-            per_pascal=to_vapour,
-        )
+        def at(surface: Array) -> SurfaceHeat:
+            overlying = AirOverSoil(air[..., self.felt], vapour[..., self.felt], longwave, self.vaporise)
+            return surface_heat(self.options, self.site, self.p, self.around, overlying, surface)
+
+        return jax.jvp(at, (surface,), (jnp.ones_like(surface),))
 
     def _responses(self, leaves: LeafResponse) -> _Responses:
         """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
@@ -452,7 +425,7 @@ class _Canopy:
         balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
         heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
         warmer, moister = balanced.of(heat, vapour)
-        soil = self._over_soil(balanced, gains, ground)
+        soil = self._answer_to_soil(balanced, gains, ground)
         air, moisture = soil.held.of(warmer @ self.over, moister @ self.over)
         entering = ground.sensible * air + ground.per_pascal * moisture
         alone = entering / (soil.leaving + 1.0 / self.column.resistance)
@@ -492,7 +465,7 @@ class _Canopy:
         )
         return steps, surface, turn
 
-    def _over_soil(self, balanced: Pairs, gains: _Gains, ground: _GroundResponse) -> _OverSoil:
+    def _answer_to_soil(self, balanced: Pairs, gains: _Gains, ground: _GroundResponse) -> _AnswerToSoil:
         """Return how the air, in balance with the leaves, answers the soil, which gives off in the lowest layer."""
         at = self.modes[0] * self.modal
         heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
@@ -508,10 +481,10 @@ class _Canopy:
         air, moisture = held.of(*over.of(sensible, latent))
         # what the air gives back leaves less to be lost
         leaving = ground.leaving - sensible * air - per_pascal * moisture
-        return _OverSoil(modes, held, air, moisture, leaving)
+        return _AnswerToSoil(modes, held, air, moisture, leaving)
 
 
-class _OverSoil(NamedTuple):
+class _AnswerToSoil(NamedTuple):
     """How the air answers the soil: first temperature, then vapour pressure.
 
     Attributes
@@ -538,15 +511,6 @@ class _SoilGuess(NamedTuple):
 
     entering: Array
     surface: Array
-
-
-class _Ground(NamedTuple):
-    """Net radiation, latent and sensible heat of the soil's surface, W m-2, latent heat per Pa; or changes per K."""
-
-    net: Array
-    latent: Array
-    sensible: Array
-    per_pascal: Array
 
 
 class _Gains(NamedTuple):
@@ -585,17 +549,6 @@ class _GroundResponse(NamedTuple):
     latent: Array
     per_pascal: Array
     leaving: Array
-
-
-def _soil_stability(richardson: Array) -> Array:
-    """Return the factor of the soil's aerodynamic resistance: (1 + s)^-3/4 over warm soil, from 1 to 5 over cold soil.
-
-    Over cold soil it starts as steeply as over warm soil and then follows the published (1 + s)^-2 up to its limit.
-    """
-    warm = jnp.maximum(richardson, 0.0)
-    cold = jnp.maximum(-richardson, 0.0)
-    climb = 0.75 * cold + 1.25 * cold * cold / (cold + 0.05)
-    return (1.0 + warm) ** -0.75 - 4.0 * jnp.expm1(-climb / 4.0)
 
 
 def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:

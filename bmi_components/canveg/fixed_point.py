@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bmi_components.canveg.pairs import Pairs
 from bmi_components.canveg.rows import row_max, row_products
 from bmi_components.canveg.settled import settled
 
@@ -162,11 +163,10 @@ def _mix(change: Array, changes: Array, steps: Array) -> Array:
     # near convergence the earlier steps are alike, and equations of nothing but rounding must not take over
     floor = RIDGE * (a + c) + float(np.finfo(change.dtype).tiny) ** 0.5
     a, c = a + floor, c + floor
-    scale = 1.0 / (a * c - b * b)
     weights = settled(
         tuple(
-            jnp.clip(scale * weight, -MOST_MIXED, MOST_MIXED)[..., None]
-            for weight in (c * first - b * second, a * second - b * first)
+            jnp.clip(weight, -MOST_MIXED, MOST_MIXED)[..., None]
+            for weight in Pairs(a, b, b, c).inverse().of(first, second)
         )
     )
     return change - sum(

@@ -13,6 +13,7 @@ __all__ = ["row_max", "row_products"]
 Array = Any
 
 FOLDS, FEW = 8, 8
+"""Parts that a row is folded into (of only four, what is folded spills from the cache); numbers not folded."""
 
 
 def row_max(values: Array) -> Array:

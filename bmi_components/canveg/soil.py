@@ -1,4 +1,4 @@
-"""The soil: how it conducts heat, what its surface gives off, and how its temperatures change."""
+"""The soil: how it conducts heat, how dry its surface is, and how its temperatures change."""
 
 from __future__ import annotations
 
