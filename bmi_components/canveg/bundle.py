@@ -15,10 +15,13 @@ from bmi_components.canveg.parameters import TABLE, Parameters, Scaling
 from bmi_components.errors import BundleError
 from bmi_components.trained_model import NamedUnits, TrainedModel
 
-__all__ = ["INPUTS", "KIND", "OUTPUTS", "pack", "unpack"]
+__all__ = ["INPUTS", "KIND", "LATER", "OUTPUTS", "pack", "unpack"]
 
 KIND = "canveg"
 DISPERSION = "dispersion"
+
+LATER = {"soil_conductivity": 1.0, "surface_moisture": 0.1}
+"""Parameters that older bundles lack, and the values at which the model is what it was without them."""
 
 INPUTS = (
     NamedUnits("day_of_year", "1"),
@@ -125,6 +128,8 @@ def unpack(bundle: TrainedModel) -> tuple[Options, Site, Parameters, NDArray[Any
             f"canveg: the dispersion matrix is {list(dispersion.shape)}; {list(shape)} is needed for "
             f"{options.layers} layers of the canopy and {options.atmosphere_layers} above it"
         )
+    for name, value in LATER.items():
+        weights.setdefault(name, np.asarray(value, dispersion.dtype))
     parameters = Parameters(
         **{row.name: _taken(weights, row.name) for row in TABLE},
         humidity_network=_network(weights, "humidity_network"),

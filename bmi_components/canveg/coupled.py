@@ -1,11 +1,8 @@
 """The coupled solution, converged: leaves, the air between them, radiation and the soil all in balance.
 
 One map takes guesses of the unknowns to better ones: leaves and the soil's surface make a step of Newton's method
-towards their own balances in the air as guessed; the air answers what they give off. Air and leaves answer each other
-strongly where wind is weak, so the air's step counts in how the leaves of an average layer, the soil and the stability
-will answer (a quasi-Newton step in the dispersion matrix's own modes), the soil, which links the steps of time, counts
-in how the air over it will answer, and leaves what their like will radiate back. What is left is mixed after Anderson.
-At the fixed point every balance closes.
+towards their own balances in the air as guessed; the air answers what they give off, see `air_answer`. Leaves leave out
+what their like will radiate back. What is left is mixed after Anderson. At the fixed point every balance closes.
 """
 
 from __future__ import annotations
@@ -17,13 +14,21 @@ import jax
 import jax.numpy as jnp
 
 from bmi_components.canveg.air import buoyancy_factor, stability
+from bmi_components.canveg.air_answer import (
+    AirModes,
+    AirState,
+    Gains,
+    GroundResponse,
+    LayerResponse,
+    SoilBelow,
+    answer_sources,
+)
 from bmi_components.canveg.fixed_point import fixed_point
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaves import LeafAnswer, LeafGuess, LeafResponse, LeafSetting, leaf_answer
 from bmi_components.canveg.longwave import exchange
 from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
-from bmi_components.canveg.pairs import Pairs
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.pointwise import pointwise
 from bmi_components.canveg.settled import settled
@@ -61,8 +66,8 @@ class _Unknowns(NamedTuple):
 
     Attributes
     ----------
-    air, vapour, co2
-        Of the air in each layer, ``[..., layer]``.
+    air
+        In each layer, ``[..., layer]``.
     leaf, inside
         Temperature of sunlit and shaded leaves, and CO2 inside them, ``[..., 2, layer]``.
     surface
@@ -71,9 +76,7 @@ class _Unknowns(NamedTuple):
         Measurement height over the Obukhov length.
     """
 
-    air: Array
-    vapour: Array
-    co2: Array
+    air: AirState
     leaf: Array
     inside: Array
     surface: Array
@@ -96,9 +99,7 @@ class _Found(NamedTuple):
     respiration: Array
     longwave_down: Array
     longwave_up: Array
-    heat_source: Array
-    vapour_source: Array
-    co2_source: Array
+    sources: AirState
     stability: Array
 
 
@@ -107,9 +108,9 @@ def _pack(u: _Unknowns) -> Array:
     flat = (*u.leaf.shape[:-2], -1)
     return jnp.concatenate(
         [
-            u.air,
-            u.vapour / PASCAL,
-            u.co2 / MICROMOLE,
+            u.air.temperature,
+            u.air.vapour / PASCAL,
+            u.air.co2 / MICROMOLE,
             u.leaf.reshape(flat),
             u.inside.reshape(flat) / MICROMOLE,
             u.surface[..., None],
@@ -124,9 +125,7 @@ def _unpack(x: Array, layers: int) -> _Unknowns:
     classes = (*x.shape[:-1], 2, layers)
     n = layers
     return _Unknowns(
-        x[..., :n],
-        x[..., n : 2 * n] * PASCAL,
-        x[..., 2 * n : 3 * n] * MICROMOLE,
+        AirState(x[..., :n], x[..., n : 2 * n] * PASCAL, x[..., 2 * n : 3 * n] * MICROMOLE),
         x[..., 3 * n : 5 * n].reshape(classes),
         x[..., 5 * n : 7 * n].reshape(classes) * MICROMOLE,
         x[..., 7 * n],
@@ -190,10 +189,9 @@ class _Canopy:
         self.options, self.site, self.p, self.around = options, site, parameters, around
         within = mixing.matrix[: options.layers] - mixing.matrix[-1]
         # how the solution is sought must not count in its derivatives
-        self.modal, self.modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
-        self.to_modes = within.T @ self.modes
+        strengths, modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
         self.felt = felt_layer(options)
-        self.over = self.modes[self.felt]
+        self.modes = AirModes(strengths, modes, within.T @ modes, modes[self.felt])
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -240,20 +238,20 @@ class _Canopy:
         leaf = jnp.zeros((*self.kelvin.shape, 2, layers), self.kelvin.dtype)
         inside = leaf - 0.3 * weather.co2[..., None, None]
         still = jnp.zeros_like(self.kelvin)
-        return _pack(_Unknowns(none, none, none, leaf, inside, still, still))
+        return _pack(_Unknowns(AirState(none, none, none), leaf, inside, still, still))
 
     def balances(self, x: Array) -> tuple[Array, _Found]:
         """Return better unknowns than a guess, and what the balances are at the guess."""
         around, options, p = self.around, self.options, self.p
         weather, layers = around.weather, options.layers
         u = _unpack(x, layers)
-        air_temperature = self.kelvin[..., None] + u.air
+        air_temperature = self.kelvin[..., None] + u.air.temperature
         # what is far from the solution must not leave what the functions hold for
         air_temperature = jnp.clip(air_temperature, 200.0, 350.0)
         vapour_pressure = jnp.maximum(
-            weather.vapour_pressure[..., None] + u.vapour, 0.05 * weather.vapour_pressure[..., None]
+            weather.vapour_pressure[..., None] + u.air.vapour, 0.05 * weather.vapour_pressure[..., None]
         )
-        co2 = jnp.maximum(weather.co2[..., None] + u.co2, 0.2 * weather.co2[..., None])
+        co2 = jnp.maximum(weather.co2[..., None] + u.air.co2, 0.2 * weather.co2[..., None])
         leaf = jnp.clip(self.kelvin[..., None, None] + u.leaf, 200.0, 360.0)
         inside = jnp.maximum(weather.co2[..., None, None] + u.inside, 1.0)
         surface = jnp.clip(self.kelvin + u.surface, 180.0, 380.0)
@@ -312,44 +310,46 @@ class _Canopy:
             respiration,
             longwave.down[..., -1],
             longwave.up[..., -1],
-            sources(leaves.sensible, ground.sensible) * (factor * self.to_heat)[..., None],
-            sources(leaves.latent, ground.latent) * (factor * self.to_vapour)[..., None],
-            sources(-leaves.assimilation, respiration) * (factor * self.to_co2)[..., None],
+            AirState(
+                sources(leaves.sensible, ground.sensible) * (factor * self.to_heat)[..., None],
+                sources(leaves.latent, ground.latent) * (factor * self.to_vapour)[..., None],
+                sources(-leaves.assimilation, respiration) * (factor * self.to_co2)[..., None],
+            ),
             self._stability(heat),
         )
         found, heat = settled((found, heat))
         # steps come from what is left, nothing at the solution: how large they are must not count in its derivatives
-        response, soil_response, gains = jax.lax.stop_gradient(
+        response, ground_response, gains = jax.lax.stop_gradient(
             (
                 response,
-                _GroundResponse(rate.sensible, rate.latent, per_pascal, leaving),
-                _Gains(
+                GroundResponse(rate.sensible, rate.latent, per_pascal, leaving),
+                Gains(
                     factor * self.to_heat, factor * self.to_vapour, factor * self.to_co2, factor_rate / factor
                 ),
             )
         )
-        step, answer, turn = settled(
-            self._answer(
-                found,
-                u,
+        step = settled(
+            answer_sources(
+                self.modes,
+                found.sources,
+                u.air,
+                u.stability,
                 heat,
                 gains,
                 settled(self._responses(response)),
-                soil_response,
-                _SoilGuess(entering, surface),
+                SoilBelow(self.column, self.first, entering, surface, new_surface, ground_response),
+                self._stability,
             )
         )
         improved = _Unknowns(
-            u.air + step[0],
-            u.vapour + step[1],
-            u.co2 + step[2],
+            AirState(*(now + change for now, change in zip(u.air, step.air, strict=True))),
             leaves.temperature
             - self.kelvin[..., None, None]
-            + response.by_air * step[0][..., None, :]
-            + response.by_vapour * step[1][..., None, :],
+            + response.by_air * step.air.temperature[..., None, :]
+            + response.by_vapour * step.air.vapour[..., None, :],
             leaves.inside - weather.co2[..., None, None],
-            answer - self.kelvin,
-            u.stability + turn,
+            step.surface - self.kelvin,
+            u.stability + step.stability,
         )
         return _pack(improved), found
 
@@ -376,179 +376,19 @@ class _Canopy:
 
         return jax.jvp(at, (surface,), (jnp.ones_like(surface),))
 
-    def _responses(self, leaves: LeafResponse) -> _Responses:
+    def _responses(self, leaves: LeafResponse) -> LayerResponse:
         """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
 
         def mean(values: Array) -> Array:
             return jnp.sum(of_both_classes(self.area, values), axis=-1) / self.options.layers
 
-        return _Responses(
+        return LayerResponse(
             mean(leaves.transfer * (leaves.by_air - 1.0)),
             mean(leaves.transfer * leaves.by_vapour),
             mean(leaves.evaporation * leaves.by_air),
             mean(leaves.evaporation * leaves.by_vapour - leaves.moistening),
             mean(leaves.sensitivity),
         )
-
-    def _answer(
-        self,
-        found: _Found,
-        u: _Unknowns,
-        sensible_heat: Array,
-        gains: _Gains,
-        leaves: _Responses,
-        ground: _GroundResponse,
-        before: _SoilGuess,
-    ) -> tuple[tuple[Array, Array, Array], Array, Array]:
-        """Return the steps of the air's temperature, vapour and CO2, the soil's next surface, and the stability's step.
-
-        Leaves (as those of a mean layer), the soil and the stability answer the steps as they are made.
-        """
-
-        def modal(source: Array, now: Array) -> Array:
-            """What is left, and what comes with a unit of stability."""
-            given = source @ self.to_modes
-            return jnp.stack(
-                [given - now @ self.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)]
-            )
-
-        # heat and vapour of each mode, which leaves answer
-        answers = settled(
-            Pairs(
-                gains.heat * leaves.heat_by_air,
-                gains.heat * leaves.heat_by_vapour,
-                gains.vapour * leaves.latent_by_air,
-                gains.vapour * leaves.latent_by_vapour,
-            )
-        )
-        e, f, g, h = (answer[..., None] * self.modal for answer in answers)
-        balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
-        heat, vapour = settled((modal(found.heat_source, u.air), modal(found.vapour_source, u.vapour)))
-        warmer, moister = balanced.of(heat, vapour)
-        soil = self._answer_to_soil(balanced, gains, ground)
-        air, moisture = soil.held.of(warmer @ self.over, moister @ self.over)
-        entering = ground.sensible * air + ground.per_pascal * moisture
-        alone = entering / (soil.leaving + 1.0 / self.column.resistance)
-        heat_given = ground.sensible * (alone - air - soil.air * alone)
-
-        richer = modal(found.co2_source, u.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * self.modal)
-        # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
-        total = jnp.sum(self.modes, axis=0)
-        answered = (
-            leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
-        )
-        then = sensible_heat + answered[0]
-        stability_then, rate = jax.jvp(self._stability, (then,), (jnp.ones_like(then),))
-        # only what damps: what reinforces itself would have the first steps go far too far
-        feedback = jnp.minimum(jax.lax.stop_gradient(rate * answered[1]), 0.0)
-        turn = (stability_then - u.stability) / (1.0 - feedback)
-
-        def turned(steps: Array) -> Array:
-            each = turn.reshape(*turn.shape, *(1,) * (steps.ndim - 1 - turn.ndim))
-            return steps[0] + each * jax.lax.stop_gradient(steps[1])
-
-        # each step's soil answers the air's steps and the soil before it
-        changed = found.surface - before.surface
-        air, moisture = turned(air), turned(moisture)
-        entering = before.entering + turned(entering) + (soil.leaving - ground.leaving) * changed
-        _, surface, _, _ = self.column.advance(self.first, entering, soil.leaving, before.surface)
-        warming = surface - found.surface
-        given = soil.modes.of(
-            (ground.sensible * (warming - air - soil.air * warming))[..., None],
-            (ground.latent * warming - ground.per_pascal * (moisture + soil.moisture * warming))[..., None],
-        )
-        back = self.modes.T
-        steps = (
-            (turned(warmer) + given[0]) @ back,
-            (turned(moister) + given[1]) @ back,
-            turned(richer) @ back,
-        )
-        return steps, surface, turn
-
-    def _answer_to_soil(self, balanced: Pairs, gains: _Gains, ground: _GroundResponse) -> _AnswerToSoil:
-        """Return how the air, in balance with the leaves, answers the soil, which gives off in the lowest layer."""
-        at = self.modes[0] * self.modal
-        heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
-        modes = Pairs(
-            balanced.first_of_first * heat,
-            balanced.first_of_second * vapour,
-            balanced.second_of_first * heat,
-            balanced.second_of_second * vapour,
-        )
-        p, q, r, t = over = Pairs(*(part @ self.over for part in modes))
-        sensible, latent, per_pascal = ground.sensible, ground.latent, ground.per_pascal
-        held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
-        air, moisture = held.of(*over.of(sensible, latent))
-        # what the air gives back leaves less to be lost
-        leaving = ground.leaving - sensible * air - per_pascal * moisture
-        return _AnswerToSoil(modes, held, air, moisture, leaving)
-
-
-class _AnswerToSoil(NamedTuple):
-    """How the air answers the soil: first temperature, then vapour pressure.
-
-    Attributes
-    ----------
-    modes
-        Of heat and of latent heat that the soil gives off, the air's modes, ``[..., mode]``.
-    held
-        What becomes of a change of the air over the soil, whose fluxes answer it.
-    air, moisture
-        Change of the air over the soil per K of the soil's surface: K and Pa.
-    leaving
-        Less heat that enters the soil per K of its surface, the air answering, W m-2 K-1.
-    """
-
-    modes: Pairs
-    held: Pairs
-    air: Array
-    moisture: Array
-    leaving: Array
-
-
-class _SoilGuess(NamedTuple):
-    """Heat that enters the soil at a guess of its surface's temperature, W m-2, and that guess, K."""
-
-    entering: Array
-    surface: Array
-
-
-class _Gains(NamedTuple):
-    """What a source of heat, vapour or CO2 becomes in the air, before the matrix; its relative growth per stability."""
-
-    heat: Array
-    vapour: Array
-    co2: Array
-    growth: Array
-
-
-class _Responses(NamedTuple):
-    """Answers of a mean layer's leaves to the air: of their fluxes of heat, vapour and CO2 (per umol mol-1)."""
-
-    heat_by_air: Array
-    heat_by_vapour: Array
-    latent_by_air: Array
-    latent_by_vapour: Array
-    uptake: Array
-
-
-class _GroundResponse(NamedTuple):
-    """How fluxes at the soil's surface answer it and the air over it.
-
-    Attributes
-    ----------
-    sensible, latent
-        Heat given off per K of the surface, W m-2 K-1; of sensible heat it is as much less per K of the air.
-    per_pascal
-        Less latent heat per Pa in the air, W m-2 Pa-1.
-    leaving
-        Less heat that enters the soil per K of its surface, W m-2 K-1.
-    """
-
-    sensible: Array
-    latent: Array
-    per_pascal: Array
-    leaving: Array
 
 
 def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
@@ -597,9 +437,9 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, found.heat_source),
-            vapour_pressure=profile(weather.vapour_pressure, found.vapour_source),
-            co2=profile(weather.co2, found.co2_source),
+            air_temperature=profile(weather.air_temperature, found.sources.temperature),
+            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour),
+            co2=profile(weather.co2, found.sources.co2),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

@@ -75,6 +75,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("respiration_base", "q10a", "Soil respiration at 10 degC and soil moisture 1", "umol m-2 s-1", 5.0, 0.01, 60.0, True, _JIANG),
     Parameter("respiration_q10", "q10b", "Factor of soil respiration per 10 degC", "1", 1.7, 1.0, 5.0, True, _JIANG),
     Parameter("respiration_moisture_exponent", "q10c", "Exponent of soil moisture in soil respiration", "1", 0.8, 0.0, 3.0, True, _JIANG),
+    Parameter("soil_conductivity", "", "Thermal conductivity of the soil, relative to that of a mineral soil of its moisture", "1", 1.0, 0.1, 5.0, True, "de Vries (1963); peat and gravel"),
+    Parameter("surface_moisture", "", "Moisture at the soil's surface as a share of the soil moisture", "1", 0.1, 0.02, 1.5, True, _JIANG),
     Parameter("boundary_layer_enhancement", "betfac", "Enhancement of leaf transfer by turbulence", "1", 1.5, None, None, False, _BALDOCCHI),
     Parameter("wind_extinction", "extinct", "Extinction of wind with depth in the canopy", "1", 2.0, None, None, False, _BALDOCCHI),
     Parameter("deactivation_enthalpy", "hkin", "Enthalpy of deactivation of photosynthetic enzymes", "J mol-1", 200000.0, None, None, False, _BALDOCCHI),
@@ -157,6 +159,8 @@ class Parameters(NamedTuple):
     respiration_base: Array
     respiration_q10: Array
     respiration_moisture_exponent: Array
+    soil_conductivity: Array
+    surface_moisture: Array
     boundary_layer_enhancement: Array
     wind_extinction: Array
     deactivation_enthalpy: Array

@@ -86,13 +86,17 @@ class SoilHeat(NamedTuple):
     capacity: Array
 
 
-def soil_heat(weather: Weather, *, poor_conductivity: bool, frozen_quirk: bool) -> SoilHeat:
+def soil_heat(
+    weather: Weather, relative_conductivity: Array, *, poor_conductivity: bool, frozen_quirk: bool
+) -> SoilHeat:
     """Return thermal properties after de Vries (1963) in the form of Campbell (1985).
 
     Parameters
     ----------
     weather
         Soil moisture, pressure, temperature of the air.
+    relative_conductivity
+        What conductivity is multiplied by; 1: a mineral soil.
     poor_conductivity
         Whether water conducts 0.25 W m-1 K-1 and organic matter as minerals do, as published.
     frozen_quirk
@@ -129,9 +133,17 @@ def soil_heat(weather: Weather, *, poor_conductivity: bool, frozen_quirk: bool) 
     )
     conductivity = sum(share * k for share, k in shares) / sum(share for share, _ in shares)
     capacity = weather.density * air * 1065.0 + 1000.0 * 4180.0 * theta + 1300.0 * 1920.0 * ORGANIC
-    return SoilHeat(conductivity, capacity + 2650.0 * 870.0 * MINERAL)
+    return SoilHeat(relative_conductivity * conductivity, capacity + 2650.0 * 870.0 * MINERAL)
 
 
-def surface_resistance(soil_moisture: Array) -> Array:
-    """Return the resistance of the soil's surface to water vapour, s m-1 (Kondo et al. 1990)."""
-    return 3e10 * jnp.maximum(0.395 - soil_moisture / 10.0, 1e-3) ** 16.6
+def surface_resistance(soil_moisture: Array, surface_moisture: Array) -> Array:
+    """Return the resistance of the soil's surface to water vapour, s m-1 (Kondo et al. 1990).
+
+    Parameters
+    ----------
+    soil_moisture
+        Of the soil, m3 m-3.
+    surface_moisture
+        Share of it that the surface holds, which dries first: a tenth in Jiang et al. (2025).
+    """
+    return 3e10 * jnp.maximum(0.395 - surface_moisture * soil_moisture, 1e-3) ** 16.6

@@ -185,9 +185,10 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         ),
         soil=soil_heat(
             weather,
+            p.soil_conductivity,
             poor_conductivity=quirks.poor_soil_conductivity,
             frozen_quirk=quirks.frozen_latent_heat,
         ),
-        surface_resistance=surface_resistance(weather.soil_moisture),
+        surface_resistance=surface_resistance(weather.soil_moisture, p.surface_moisture),
     )
     return settled(found)

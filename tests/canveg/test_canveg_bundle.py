@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bmi_components.canveg.bundle import INPUTS, KIND, OUTPUTS, pack, unpack
+from bmi_components.canveg.bundle import INPUTS, KIND, LATER, OUTPUTS, pack, unpack
 from bmi_components.canveg.fluxes import Fluxes
 from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.options import Options, Quirks, Site
@@ -52,6 +52,14 @@ def test_inputs_and_outputs_are_those_of_the_model():
 
 def test_the_bundle_has_the_time_step_of_the_options():
     assert packed(options=Options(layers=3, atmosphere_layers=4, time_step=3600.0))[0].time_step == 3600.0
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_an_older_bundle_without_a_later_parameter_is_what_it_was(name):
+    older = without(packed()[0], name)
+    found = getattr(unpack(older)[2], name)
+    assert found == LATER[name]
+    assert found.dtype == older.weights["dispersion"].dtype
 
 
 def test_a_dispersion_matrix_of_other_layers_is_refused():

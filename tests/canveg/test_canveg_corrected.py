@@ -45,6 +45,8 @@ TUNED = (
     "carboxylation_optimum",
     "respiration_base",
     "respiration_q10",
+    "soil_conductivity",
+    "surface_moisture",
 )
 
 
@@ -174,6 +176,20 @@ def test_the_soil_remembers_for_hours_and_forgets_in_days(bouldin: Case) -> None
     assert 1.0 < less[8] < less[0]
     assert abs(less[-1]) < 0.1
     assert end.temperature.shape == (1, model.options.soil_layers)
+
+
+def test_peat_takes_up_less_heat_by_day_and_gives_off_less_by_night(bouldin: Case) -> None:
+    model, day = bouldin.model(mode="corrected"), bouldin.steps(STEPS_AT_ONCE, 2 * STEPS_AT_ONCE)
+    mineral, peat = (
+        np.asarray(
+            model.simulate(day, parameters=bouldin.parameters._replace(soil_conductivity=k))[0].soil_heat
+        )[:, 0]
+        for k in (np.float64(1.0), np.float64(0.2))
+    )
+    # what enters a half-space of soil within a day goes with the root of its conductivity; the air holds some back
+    assert 0.4 < np.std(peat) / np.std(mineral) < 0.8
+    assert peat.max() < mineral.max()
+    assert peat.min() > mineral.min()
 
 
 # --- derivatives -----------------------------------------------------------------------------------------------------

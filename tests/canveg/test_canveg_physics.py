@@ -68,7 +68,7 @@ def test_the_slope_of_saturation_is_its_derivative() -> None:
 
 
 def test_surface_resistance_of_the_soil(points: dict[str, np.ndarray]) -> None:
-    agree(soil.surface_resistance(points["soilres.theta"]), points["soilres.r"])
+    agree(soil.surface_resistance(points["soilres.theta"], 0.1), points["soilres.r"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,265 @@
+"""How the air answers what leaves and soil give off: a step in the modes of the dispersion matrix.
+
+Air and leaves answer each other strongly where wind is weak. The step therefore counts in how the leaves of an average
+layer, the soil and the stability will answer it, and the soil, which links the steps of time, counts in how the air
+over it will. What it leaves undone is left to the next iteration: none of it changes the solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bmi_components.canveg.pairs import Pairs
+from bmi_components.canveg.settled import settled
+from bmi_components.canveg.soil_series import SoilSeries
+
+__all__ = [
+    "AirModes",
+    "AirState",
+    "AirSteps",
+    "Gains",
+    "GroundResponse",
+    "LayerResponse",
+    "SoilBelow",
+    "answer_sources",
+]
+
+Array = Any
+
+
+class AirModes(NamedTuple):
+    """The dispersion matrix in modes.
+
+    Attributes
+    ----------
+    strengths
+        Its eigenvalues, ``[mode]``.
+    vectors
+        Its eigenvectors, ``[layer, mode]``.
+    to_modes
+        What sources by layer make of each mode, ``[layer, mode]``.
+    over
+        Each mode in the layer that the soil feels, ``[mode]``.
+    """
+
+    strengths: Array
+    vectors: Array
+    to_modes: Array
+    over: Array
+
+
+class AirState(NamedTuple):
+    """Temperature (K), vapour pressure (Pa) and CO2 (umol mol-1) by layer, less the weather's; or what adds to them."""
+
+    temperature: Array
+    vapour: Array
+    co2: Array
+
+
+class Gains(NamedTuple):
+    """What a source of heat, vapour or CO2 becomes in the air, before the matrix; its relative growth per stability."""
+
+    heat: Array
+    vapour: Array
+    co2: Array
+    growth: Array
+
+
+class LayerResponse(NamedTuple):
+    """Answers of a mean layer's leaves to the air: of their fluxes of heat, vapour and CO2 (per umol mol-1)."""
+
+    heat_by_air: Array
+    heat_by_vapour: Array
+    latent_by_air: Array
+    latent_by_vapour: Array
+    uptake: Array
+
+
+class GroundResponse(NamedTuple):
+    """How fluxes at the soil's surface answer it and the air over it.
+
+    Attributes
+    ----------
+    sensible, latent
+        Heat given off per K of the surface, W m-2 K-1; of sensible heat it is as much less per K of the air.
+    per_pascal
+        Less latent heat per Pa in the air, W m-2 Pa-1.
+    leaving
+        Less heat that enters the soil per K of its surface, W m-2 K-1.
+    """
+
+    sensible: Array
+    latent: Array
+    per_pascal: Array
+    leaving: Array
+
+
+class SoilBelow(NamedTuple):
+    """The soil under all steps.
+
+    Attributes
+    ----------
+    column
+        Its layers, one step after the other.
+    first
+        Their amplitudes before the first step.
+    entering
+        Heat that enters at a guess of the surface's temperature, W m-2.
+    guess, surface
+        That guess, and the temperature that the soil comes to by itself, K.
+    response
+        Of the surface's fluxes.
+    """
+
+    column: SoilSeries
+    first: Any
+    entering: Array
+    guess: Array
+    surface: Array
+    response: GroundResponse
+
+
+class AirSteps(NamedTuple):
+    """Steps of the air by layer and of its stability, and the soil's next surface, K."""
+
+    air: AirState
+    stability: Array
+    surface: Array
+
+
+def answer_sources(
+    modes: AirModes,
+    sources: AirState,
+    air: AirState,
+    slant: Array,
+    sensible_heat: Array,
+    gains: Gains,
+    leaves: LayerResponse,
+    soil: SoilBelow,
+    stability: Callable[[Array], Array],
+) -> AirSteps:
+    """Return the steps of the air, and the soil's next surface.
+
+    Parameters
+    ----------
+    modes
+        Of the dispersion matrix.
+    sources
+        By layer, as what they make of the air before the matrix.
+    air, slant
+        The guess: of the air, and of its stability.
+    sensible_heat
+        Of leaves and soil, W m-2.
+    gains
+        Of sources.
+    leaves
+        Answers of a mean layer's leaves, which stay in balance.
+    soil
+        And its answers.
+    stability
+        Function of sensible heat.
+    """
+
+    def modal(source: Array, now: Array) -> Array:
+        """What is left, and what comes with a unit of stability."""
+        given = source @ modes.to_modes
+        return jnp.stack(
+            [given - now @ modes.vectors, jax.lax.stop_gradient(gains.growth[..., None] * given)]
+        )
+
+    # heat and vapour of each mode, which leaves answer
+    answers = settled(
+        Pairs(
+            gains.heat * leaves.heat_by_air,
+            gains.heat * leaves.heat_by_vapour,
+            gains.vapour * leaves.latent_by_air,
+            gains.vapour * leaves.latent_by_vapour,
+        )
+    )
+    e, f, g, h = (answer[..., None] * modes.strengths for answer in answers)
+    balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
+    heat, vapour = settled((modal(sources.temperature, air.temperature), modal(sources.vapour, air.vapour)))
+    warmer, moister = balanced.of(heat, vapour)
+    ground = soil.response
+    over = _answer_to_soil(modes, balanced, gains, ground)
+    warmth, moisture = over.held.of(warmer @ modes.over, moister @ modes.over)
+    entering = ground.sensible * warmth + ground.per_pascal * moisture
+    alone = entering / (over.leaving + 1.0 / soil.column.resistance)
+    heat_given = ground.sensible * (alone - warmth - over.air * alone)
+
+    richer = modal(sources.co2, air.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * modes.strengths)
+    # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
+    total = jnp.sum(modes.vectors, axis=0)
+    answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+    then = sensible_heat + answered[0]
+    slant_then, rate = jax.jvp(stability, (then,), (jnp.ones_like(then),))
+    # only what damps: what reinforces itself would have the first steps go far too far
+    feedback = jnp.minimum(jax.lax.stop_gradient(rate * answered[1]), 0.0)
+    turn = (slant_then - slant) / (1.0 - feedback)
+
+    def turned(steps: Array) -> Array:
+        each = turn.reshape(*turn.shape, *(1,) * (steps.ndim - 1 - turn.ndim))
+        return steps[0] + each * jax.lax.stop_gradient(steps[1])
+
+    # each step's soil answers the air's steps and the soil before it
+    changed = soil.surface - soil.guess
+    warmth, moisture = turned(warmth), turned(moisture)
+    entering = soil.entering + turned(entering) + (over.leaving - ground.leaving) * changed
+    _, surface, _, _ = soil.column.advance(soil.first, entering, over.leaving, soil.guess)
+    warming = surface - soil.surface
+    given = over.modes.of(
+        (ground.sensible * (warming - warmth - over.air * warming))[..., None],
+        (ground.latent * warming - ground.per_pascal * (moisture + over.moisture * warming))[..., None],
+    )
+    back = modes.vectors.T
+    steps = AirState(
+        (turned(warmer) + given[0]) @ back,
+        (turned(moister) + given[1]) @ back,
+        turned(richer) @ back,
+    )
+    return AirSteps(steps, turn, surface)
+
+
+class _AnswerToSoil(NamedTuple):
+    """How the air answers the soil: first temperature, then vapour pressure.
+
+    Attributes
+    ----------
+    modes
+        Of heat and of latent heat that the soil gives off, the air's modes, ``[..., mode]``.
+    held
+        What becomes of a change of the air over the soil, whose fluxes answer it.
+    air, moisture
+        Change of the air over the soil per K of the soil's surface: K and Pa.
+    leaving
+        Less heat that enters the soil per K of its surface, the air answering, W m-2 K-1.
+    """
+
+    modes: Pairs
+    held: Pairs
+    air: Array
+    moisture: Array
+    leaving: Array
+
+
+def _answer_to_soil(modes: AirModes, balanced: Pairs, gains: Gains, ground: GroundResponse) -> _AnswerToSoil:
+    """Return how the air, in balance with the leaves, answers the soil, which gives off in the lowest layer."""
+    at = modes.vectors[0] * modes.strengths
+    heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
+    answers = Pairs(
+        balanced.first_of_first * heat,
+        balanced.first_of_second * vapour,
+        balanced.second_of_first * heat,
+        balanced.second_of_second * vapour,
+    )
+    p, q, r, t = over = Pairs(*(part @ modes.over for part in answers))
+    sensible, latent, per_pascal = ground.sensible, ground.latent, ground.per_pascal
+    held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
+    air, moisture = held.of(*over.of(sensible, latent))
+    # what the air gives back leaves less to be lost
+    leaving = ground.leaving - sensible * air - per_pascal * moisture
+    return _AnswerToSoil(answers, held, air, moisture, leaving)
