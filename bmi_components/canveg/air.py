@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, GRAVITY, VON_KARMAN, Weather
 
-__all__ = ["buoyancy_factor", "buoyancy_factor_published", "departures", "stability"]
+__all__ = ["buoyancy_factor", "buoyancy_factor_published", "profile", "stability"]
 
 Array = Any
 
@@ -55,17 +55,17 @@ def stability(sensible_heat: Array, weather: Weather, measurement_height: Array,
     )
 
 
-def departures(dispersion: Array, sources: Array, soil_source: Array) -> Array:
-    """Return how much a quantity departs from its value at the top, ``[..., row]``.
+def profile(reference: Array, sources: Array, departures: Array) -> Array:
+    """Return a quantity in every layer of the air, ``[..., row]``.
 
     Parameters
     ----------
-    dispersion
-        Rows of the matrix, ``[row, layer]``, s m-1 at a friction velocity of 1 m s-1.
+    reference
+        Its value at the top, ``[...]``.
     sources
-        Of each layer per ground area over friction velocity, ``[..., layer]``.
-    soil_source
-        Of the soil likewise, ``[...]``.
+        Of each layer per ground area over friction velocity, ``[..., layer]``; the soil's with the lowest, or last.
+    departures
+        What a source makes of each row more than of the topmost, s m-1 at a friction velocity of 1 m s-1: the
+        dispersion matrix less its last row, ``[layer, row]``.
     """
-    # as one product, the soil being a source at the lowest layer
-    return sources @ dispersion.T + soil_source[..., None] * dispersion[:, 0]
+    return reference[..., None] + sources @ departures

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bmi_components.canveg.air import buoyancy_factor, stability
+from bmi_components.canveg.air import buoyancy_factor, profile, stability
 from bmi_components.canveg.air_answer import (
     AirModes,
     AirState,
@@ -164,13 +164,13 @@ def solve_coupled(
     nodes
         Temperatures of the soil after each step, ``[time, site, node]``.
     """
-    matrix = mixing.matrix - mixing.matrix[-1]
+    departures = (mixing.matrix - mixing.matrix[-1]).T
     canopy = _Canopy(options, site, parameters, mixing, around, earlier, started)
     # where the step begins matters for the count of iterations only
     start = canopy.first_guess()
     residual, found = fixed_point(canopy.balances, start, TOLERANCE, MOST_ITERATIONS)
     nodes = canopy.column.nodes(found.soil_starts, found.soil_heat)
-    return _fluxes(options, matrix, canopy, found, residual), nodes
+    return _fluxes(options, departures, canopy, found, residual), nodes
 
 
 class _Canopy:
@@ -391,7 +391,7 @@ class _Canopy:
         )
 
 
-def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
+def _fluxes(options: Options, departures: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
     """Return what the balances mean above the canopy."""
     around, weather, leaves = canopy.around, canopy.around.weather, found.leaves
 
@@ -400,9 +400,6 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
 
     def by_layer(values: Array) -> Array:
         return of_both_classes(canopy.sunlit, values)
-
-    def profile(reference: Array, source: Array) -> Array:
-        return reference[..., None] + source @ matrix.T
 
     assimilation, dark = total(leaves.assimilation), total(leaves.dark)
     quirks = options.kept()
@@ -437,9 +434,9 @@ def _fluxes(options: Options, matrix: Array, canopy: _Canopy, found: _Found, res
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, found.sources.temperature),
-            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour),
-            co2=profile(weather.co2, found.sources.co2),
+            air_temperature=profile(weather.air_temperature, found.sources.temperature, departures),
+            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, departures),
+            co2=profile(weather.co2, found.sources.co2, departures),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

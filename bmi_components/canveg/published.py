@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from bmi_components.canveg.air import (
     buoyancy_factor_published,
+    profile,
     stability,
 )
 from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances_published
@@ -308,12 +309,9 @@ def _iteration(
     near = matrix[:, : layers + 1]
     sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
 
-    def profile(reference: Array, sources: Array, rows: Array = near) -> Array:
-        return reference[..., None] + sources @ rows
-
-    temperature = profile(weather.air_temperature, unknowns.heat)
-    vapour_pressure = profile(weather.vapour_pressure, unknowns.vapour)
-    co2 = profile(weather.co2, unknowns.co2)
+    temperature = profile(weather.air_temperature, unknowns.heat, near)
+    vapour_pressure = profile(weather.vapour_pressure, unknowns.vapour, near)
+    co2 = profile(weather.co2, unknowns.co2, near)
     temperature, vapour_pressure, co2 = settled((temperature, vapour_pressure, co2))
 
     # longwave
@@ -471,9 +469,6 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
     def canopy(values: Array) -> Array:
         return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
 
-    def profile(reference: Array, sources: Array) -> Array:
-        return reference[..., None] + sources @ matrix
-
     leaf_latent, leaf_sensible, leaf_net = canopy(found.latent), canopy(found.sensible), canopy(found.net)
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
@@ -503,9 +498,9 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
         residual=found.change,
         converged=(found.change < CONVERGED).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, last.heat),
-            vapour_pressure=profile(weather.vapour_pressure, last.vapour),
-            co2=profile(weather.co2, last.co2),
+            air_temperature=profile(weather.air_temperature, last.heat, matrix),
+            vapour_pressure=profile(weather.vapour_pressure, last.vapour, matrix),
+            co2=profile(weather.co2, last.co2, matrix),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=last.leaf[..., 0, :],
             shaded_temperature=last.leaf[..., 1, :],

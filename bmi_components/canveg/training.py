@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,85 +17,24 @@ from numpy.typing import NDArray
 from bmi_components.canveg.baseline import train_pure_network
 from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_matrix
 from bmi_components.canveg.evaluation import Evaluation, evaluate, markdown, write_evaluations
-from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.gauss_newton import gauss_newton_step
 from bmi_components.canveg.humidity import as_relative_humidity
 from bmi_components.canveg.model import CanVeg, load_model
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters, draw_network
 from bmi_components.canveg.recipe import Recipe, Training, identity, load_recipe
+from bmi_components.canveg.record import Data, Pieces, Record, read_data
 from bmi_components.canveg.settled import compiled
-from bmi_components.canveg.tower import (
-    TowerFluxes,
-    TowerForcing,
-    common_period,
-    read_fluxes,
-    read_forcing,
-    split_blocks,
-)
 from bmi_components.canveg.training_plots import plot_training
 from bmi_components.canveg.transforms import Free, choose_transforms
-from bmi_components.errors import ConfigurationError, ForcingError
 from bmi_components.jax_precision import jax_precision
 from bmi_components.trained_model import TrainedModel
 from bmi_components.training.archive import Archive
 from bmi_components.training.run import BUNDLE, TrainingRun
 
-__all__ = ["Data", "Trainer", "read_data", "train_from_recipe"]
+__all__ = ["Trainer", "train_from_recipe"]
 
 Array = Any
-Mask = NDArray[np.bool_]
-
-DAY = 86_400.0
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a tower gives to a training.
-
-    Attributes
-    ----------
-    forcing, fluxes
-        Of the record that is learnt from.
-    parts
-        Its steps by part, bool ``[time]``: "train" and "validation".
-    test_forcing, test_fluxes, test
-        The record with the test, and the steps of it that are judged; None: all.
-    """
-
-    forcing: TowerForcing
-    fluxes: TowerFluxes
-    parts: dict[str, Mask]
-    test_forcing: TowerForcing
-    test_fluxes: TowerFluxes
-    test: Mask | None
-
-
-def read_data(recipe: Recipe) -> Data:
-    """Read a tower's files and split them as the recipe says.
-
-    Raises
-    ------
-    ForcingError
-        If a file cannot be read, or files do not fit together.
-    ConfigurationError
-        If the record is too short for its parts, or its steps are not the model's.
-    """
-    tower = recipe.tower
-    forcing, fluxes = common_period(
-        read_forcing(tower.forcing), read_fluxes(tower.fluxes, columns=tower.columns)
-    )
-    if forcing.step != recipe.options.time_step:
-        raise ConfigurationError(
-            f"options.time_step is {recipe.options.time_step:g} s, but {forcing.site} has steps of {forcing.step} s"
-        )
-    parts = split_blocks(forcing.time, tower.blocks, gap=tower.gap)
-    if tower.test_forcing is None or tower.test_fluxes is None:
-        return Data(forcing, fluxes, parts, forcing, fluxes, parts["test"])
-    test_forcing, test_fluxes = common_period(
-        read_forcing(tower.test_forcing), read_fluxes(tower.test_fluxes, columns=tower.columns)
-    )
-    return Data(forcing, fluxes, parts, test_forcing, test_fluxes, None)
 
 
 class Trainer(TrainingRun[Recipe]):
@@ -127,7 +65,7 @@ class Trainer(TrainingRun[Recipe]):
         self.optimiser_state: Any = jax.jit(self.optimiser.init)(self.free)
         self.best: Free = self.free
         self.best_score = math.inf
-        self._record = _Record(recipe, self.data)
+        self._record = Record(recipe, self.data)
         self.damping = recipe.training.damping
         self._programs: dict[int, _Programs] = {}
         self._judged: list[Evaluation] = []
@@ -220,7 +158,7 @@ class Trainer(TrainingRun[Recipe]):
         # a flux that does not count may have no variance
         weights = jnp.where(weights > 0.0, weights / variances, 0.0)
 
-        def differences(free: Free, pieces: _Pieces) -> list[tuple[Array, Array]]:
+        def differences(free: Free, pieces: Pieces) -> list[tuple[Array, Array]]:
             """Return simulated less observed by flux, 0 where there is no observation, and how many there are."""
             fluxes, _ = model.simulate(pieces.forcing, parameters=self._parameters(free))
             found = []
@@ -231,7 +169,7 @@ class Trainer(TrainingRun[Recipe]):
                 found.append((difference, jnp.maximum(jnp.sum(known), 1).astype(model.dtype)))
             return found
 
-        def judge(free: Free, pieces: _Pieces) -> tuple[Array, Array]:
+        def judge(free: Free, pieces: Pieces) -> tuple[Array, Array]:
             """Return residuals, whose squares sum to the loss, and mean squared errors by flux."""
             found = differences(free, pieces)
             residuals = [
@@ -240,12 +178,12 @@ class Trainer(TrainingRun[Recipe]):
             ]
             return jnp.concatenate(residuals), jnp.stack([jnp.sum(d**2) / count for d, count in found])
 
-        def loss(free: Free, pieces: _Pieces) -> Array:
+        def loss(free: Free, pieces: Pieces) -> Array:
             away = jax.tree.map(jnp.subtract, free["parameters"], self._origin["parameters"])
             distance = sum((jnp.sum(x * x) for x in away.values()), jnp.zeros((), model.dtype))
             return jnp.sum(judge(free, pieces)[0] ** 2) + recipe.loss.pull * distance
 
-        def update(free: Free, state: Any, whole: _Pieces, starts: Array) -> tuple[Free, Any, Array]:
+        def update(free: Free, state: Any, whole: Pieces, starts: Array) -> tuple[Free, Any, Array]:
             value, gradient = jax.value_and_grad(loss)(free, record.cut(whole, starts))
             total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient))
             change, state = self.optimiser.update(gradient, state, free)
@@ -394,97 +332,6 @@ class _Programs(NamedTuple):
     cut: Any
     update: Any
     judge: Any
-
-
-class _Pieces(NamedTuple):
-    """Pieces of a record side by side: forcing ``[time, piece]``, observed fluxes ``[flux][time, piece]``.
-
-    Of a whole record, both ``[time]``.
-    """
-
-    forcing: Forcing
-    observed: list[Array]
-
-
-class _Record:
-    """The record as the loss sees it: pieces, the steps at which they may start, and the validation blocks."""
-
-    def __init__(self, recipe: Recipe, data: Data) -> None:
-        names = ("latent_heat", "net_ecosystem_exchange", *recipe.loss.weights())
-        self.names = tuple(dict.fromkeys(names))
-        per_day = DAY / data.forcing.step
-        self._before = round(recipe.training.warm_up * per_day)
-        self._counted = max(1, round(recipe.training.days * per_day))
-        train, held = (data.fluxes.where(data.parts[part]) for part in ("train", "validation"))
-        self.whole = _Pieces(
-            Forcing(*(jnp.asarray(values) for values in data.forcing.forcing)),
-            [jnp.asarray(getattr(train, name)) for name in self.names],
-        )
-        self.variances = {name: float(_variance(getattr(train, name))) for name in self.names}
-        self.validation_variances = {name: float(_variance(getattr(held, name))) for name in self.names}
-        for name in recipe.loss.weights():
-            if not (self.variances[name] > 0.0 and self.validation_variances[name] > 0.0):
-                raise ForcingError(
-                    f"{data.forcing.site}: {name} is in the loss, but is not observed in both training and validation"
-                )
-        seen: Mask = np.any([np.isfinite(getattr(train, name)) for name in recipe.loss.weights()], axis=0)
-        inside = _all_of_next(data.parts["train"], self._counted)
-        self.starts = np.flatnonzero(inside & (_sum_of_next(seen, self._counted) > 0))
-        if not self.starts.size:
-            raise ConfigurationError(
-                f"{data.forcing.site}: no block of the training holds {recipe.training.days:g} days with observations"
-            )
-        self._pieces = recipe.training.pieces
-        self.validation = self._held_out(data.parts["validation"], held)
-
-    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw starts of pieces, one from each of as many equal parts of the record, ``[piece]``."""
-        places = (np.arange(self._pieces) + generator.random(self._pieces)) / self._pieces
-        return np.asarray(self.starts[(places * self.starts.size).astype(np.int64)])
-
-    def cut(self, whole: _Pieces, starts: Array) -> _Pieces:
-        """Return pieces whose counted days begin at ``starts``, ``[piece]``; ``whole`` is the record."""
-        steps = jnp.arange(-self._before, self._counted)[:, None] + starts[None, :]
-        # before the record began its first step is repeated
-        steps = jnp.maximum(steps, 0)
-        counted = (jnp.arange(-self._before, self._counted) >= 0)[:, None]
-        return _Pieces(
-            Forcing(*(values[steps] for values in whole.forcing)),
-            [jnp.where(counted, values[steps], jnp.nan) for values in whole.observed],
-        )
-
-    def _held_out(self, part: Mask, fluxes: TowerFluxes) -> _Pieces:
-        """Return pieces of the validation, as many and as long as those of an update, evenly over its blocks.
-
-        So both are one compiled program; with more days than pieces, the days between are not looked at.
-        """
-        seen: Mask = np.any([np.isfinite(getattr(fluxes, name)) for name in self.names], axis=0)
-        inside = _all_of_next(part, self._counted)
-        starts = np.flatnonzero(inside & (_sum_of_next(seen, self._counted) > 0))
-        if not starts.size:
-            raise ConfigurationError(
-                f"no block of the validation holds {self._counted} steps with observations"
-            )
-        places = (np.arange(self._pieces) + 0.5) / self._pieces
-        whole = self.whole._replace(observed=[jnp.asarray(getattr(fluxes, name)) for name in self.names])
-        return self.cut(whole, jnp.asarray(starts[(places * starts.size).astype(np.int64)]))
-
-
-def _variance(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.var()) if known.size else math.nan
-
-
-def _sum_of_next(values: Mask, count: int) -> NDArray[np.int64]:
-    """Return at each step the sum over it and those that follow, ``count`` in all (fewer at the end)."""
-    total = np.concatenate([[0], np.cumsum(values)])
-    return np.asarray(
-        total[np.minimum(np.arange(values.size) + count, values.size)] - total[:-1], dtype=np.int64
-    )
-
-
-def _all_of_next(values: Mask, count: int) -> Mask:
-    return np.asarray(_sum_of_next(values, count) == count)
 
 
 def _start(recipe: Recipe, data: Data) -> Parameters:

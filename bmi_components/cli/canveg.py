@@ -248,7 +248,7 @@ def _tower(
 def _tower_of_recipe(recipe: Path, part: str) -> tuple[TowerForcing, TowerFluxes]:
     """Read the record of a recipe's test, or of its training, with only that part's observations."""
     from bmi_components.canveg.recipe import load_recipe
-    from bmi_components.canveg.training import read_data
+    from bmi_components.canveg.record import read_data
 
     data = read_data(load_recipe(recipe))
     if part == "training":

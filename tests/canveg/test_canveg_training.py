@@ -29,8 +29,9 @@ from bmi_components.canveg.model import CanVeg, load_model
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE, default_parameters, draw_network
 from bmi_components.canveg.recipe import Recipe, load_recipe
+from bmi_components.canveg.record import Data, read_data
 from bmi_components.canveg.tower import MEASURED, TowerFluxes, split_blocks
-from bmi_components.canveg.training import Data, Trainer, read_data, train_from_recipe
+from bmi_components.canveg.training import Trainer, train_from_recipe
 from bmi_components.canveg.transforms import Bounds, choose_transforms
 from bmi_components.errors import ConfigurationError, ForcingError, StateError
 from bmi_components.jax_precision import jax_precision
