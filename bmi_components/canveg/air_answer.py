@@ -53,7 +53,10 @@ class AirModes(NamedTuple):
 
 
 class AirState(NamedTuple):
-    """Temperature (K), vapour pressure (Pa) and CO2 (umol mol-1) by layer, less the weather's; or what adds to them."""
+    """Temperature (K), vapour pressure (Pa) and CO2 (umol mol-1), ``[time, site, layer]``, less the weather's.
+
+    Of sources: what becomes of them in the same units, before the dispersion matrix.
+    """
 
     temperature: Array
     vapour: Array
@@ -61,7 +64,15 @@ class AirState(NamedTuple):
 
 
 class Gains(NamedTuple):
-    """What a source of heat, vapour or CO2 becomes in the air, before the matrix; its relative growth per stability."""
+    """What sources become in the air, before the dispersion matrix, ``[time, site]``.
+
+    Attributes
+    ----------
+    heat, vapour, co2
+        K and Pa of 1 W m-2 of sensible and latent heat; umol mol-1 of 1 umol m-2 s-1 of CO2.
+    growth
+        Their relative growth per unit of stability.
+    """
 
     heat: Array
     vapour: Array
@@ -70,7 +81,17 @@ class Gains(NamedTuple):
 
 
 class LayerResponse(NamedTuple):
-    """Answers of a mean layer's leaves to the air: of their fluxes of heat, vapour and CO2 (per umol mol-1)."""
+    """How fluxes of a mean layer's leaves answer the air around them, ``[time, site]``.
+
+    Attributes
+    ----------
+    heat_by_air, latent_by_air
+        Sensible and latent heat per K, W m-2 K-1.
+    heat_by_vapour, latent_by_vapour
+        The same per Pa, W m-2 Pa-1.
+    uptake
+        CO2 taken up per umol mol-1 in the air, umol m-2 s-1.
+    """
 
     heat_by_air: Array
     heat_by_vapour: Array
@@ -80,7 +101,7 @@ class LayerResponse(NamedTuple):
 
 
 class GroundResponse(NamedTuple):
-    """How fluxes at the soil's surface answer it and the air over it.
+    """How fluxes at the soil's surface answer it and the air over it, ``[time, site]``.
 
     Attributes
     ----------
@@ -99,7 +120,7 @@ class GroundResponse(NamedTuple):
 
 
 class SoilBelow(NamedTuple):
-    """The soil under all steps.
+    """The soil under all steps, ``[time, site]``.
 
     Attributes
     ----------
@@ -124,7 +145,7 @@ class SoilBelow(NamedTuple):
 
 
 class AirSteps(NamedTuple):
-    """Steps of the air by layer and of its stability, and the soil's next surface, K."""
+    """Steps of the air and of its stability, and the temperature of the soil's next surface, K, ``[time, site]``."""
 
     air: AirState
     stability: Array
@@ -135,12 +156,12 @@ def answer_sources(
     modes: AirModes,
     sources: AirState,
     air: AirState,
-    slant: Array,
+    stability: Array,
     sensible_heat: Array,
     gains: Gains,
     leaves: LayerResponse,
     soil: SoilBelow,
-    stability: Callable[[Array], Array],
+    stability_of: Callable[[Array], Array],
 ) -> AirSteps:
     """Return the steps of the air, and the soil's next surface.
 
@@ -150,18 +171,18 @@ def answer_sources(
         Of the dispersion matrix.
     sources
         By layer, as what they make of the air before the matrix.
-    air, slant
+    air, stability
         The guess: of the air, and of its stability.
     sensible_heat
-        Of leaves and soil, W m-2.
+        Of leaves and soil, W m-2, ``[time, site]``.
     gains
         Of sources.
     leaves
         Answers of a mean layer's leaves, which stay in balance.
     soil
         And its answers.
-    stability
-        Function of sensible heat.
+    stability_of
+        Returns the stability of a sensible heat.
     """
 
     def modal(source: Array, now: Array) -> Array:
@@ -196,10 +217,10 @@ def answer_sources(
     total = jnp.sum(modes.vectors, axis=0)
     answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
     then = sensible_heat + answered[0]
-    slant_then, rate = jax.jvp(stability, (then,), (jnp.ones_like(then),))
+    stability_then, rate = jax.jvp(stability_of, (then,), (jnp.ones_like(then),))
     # only what damps: what reinforces itself would have the first steps go far too far
     feedback = jnp.minimum(jax.lax.stop_gradient(rate * answered[1]), 0.0)
-    turn = (slant_then - slant) / (1.0 - feedback)
+    turn = (stability_then - stability) / (1.0 - feedback)
 
     def turned(steps: Array) -> Array:
         each = turn.reshape(*turn.shape, *(1,) * (steps.ndim - 1 - turn.ndim))

@@ -40,13 +40,8 @@ from bmi_components.canveg.soil_respiration import (
 from bmi_components.canveg.soil_series import SoilSeries
 from bmi_components.canveg.soil_surface import AirOverSoil, SurfaceHeat, felt_layer, surface_heat
 from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
-from bmi_components.canveg.thermodynamics import (
-    latent_heat_of_vaporisation,
-)
-from bmi_components.canveg.weather import (
-    AIR_HEAT_CAPACITY,
-    STEFAN_BOLTZMANN,
-)
+from bmi_components.canveg.thermodynamics import latent_heat_of_vaporisation
+from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, STEFAN_BOLTZMANN
 
 __all__ = ["MOST_ITERATIONS", "TOLERANCE", "solve_coupled"]
 
@@ -164,13 +159,12 @@ def solve_coupled(
     nodes
         Temperatures of the soil after each step, ``[time, site, node]``.
     """
-    departures = (mixing.matrix - mixing.matrix[-1]).T
     canopy = _Canopy(options, site, parameters, mixing, around, earlier, started)
     # where the step begins matters for the count of iterations only
     start = canopy.first_guess()
     residual, found = fixed_point(canopy.balances, start, TOLERANCE, MOST_ITERATIONS)
     nodes = canopy.column.nodes(found.soil_starts, found.soil_heat)
-    return _fluxes(options, departures, canopy, found, residual), nodes
+    return _fluxes(options, canopy, found, residual), nodes
 
 
 class _Canopy:
@@ -187,11 +181,13 @@ class _Canopy:
         started: Array,
     ) -> None:
         self.options, self.site, self.p, self.around = options, site, parameters, around
-        within = mixing.matrix[: options.layers] - mixing.matrix[-1]
+        self.departures = (mixing.matrix - mixing.matrix[-1]).T
         # how the solution is sought must not count in its derivatives
         strengths, modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
         self.felt = felt_layer(options)
-        self.modes = AirModes(strengths, modes, within.T @ modes, modes[self.felt])
+        self.modes = AirModes(
+            strengths, modes, self.departures[:, : options.layers] @ modes, modes[self.felt]
+        )
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -391,7 +387,7 @@ class _Canopy:
         )
 
 
-def _fluxes(options: Options, departures: Array, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
+def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
     """Return what the balances mean above the canopy."""
     around, weather, leaves = canopy.around, canopy.around.weather, found.leaves
 
@@ -434,9 +430,9 @@ def _fluxes(options: Options, departures: Array, canopy: _Canopy, found: _Found,
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, found.sources.temperature, departures),
-            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, departures),
-            co2=profile(weather.co2, found.sources.co2, departures),
+            air_temperature=profile(weather.air_temperature, found.sources.temperature, canopy.departures),
+            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, canopy.departures),
+            co2=profile(weather.co2, found.sources.co2, canopy.departures),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

@@ -7,11 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bmi_components.canveg.air import (
-    buoyancy_factor_published,
-    profile,
-    stability,
-)
+from bmi_components.canveg.air import buoyancy_factor_published, profile, stability
 from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances_published
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaf_energy import LeafAirState, balance_published, vapour_resistance
