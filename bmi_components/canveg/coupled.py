@@ -181,13 +181,9 @@ class _Canopy:
         started: Array,
     ) -> None:
         self.options, self.site, self.p, self.around = options, site, parameters, around
-        self.departures = (mixing.matrix - mixing.matrix[-1]).T
-        # how the solution is sought must not count in its derivatives
-        strengths, modes = jax.lax.stop_gradient((mixing.strengths, mixing.modes))
+        self.departures, *modes = mixing
         self.felt = felt_layer(options)
-        self.modes = AirModes(
-            strengths, modes, self.departures[:, : options.layers] @ modes, modes[self.felt]
-        )
+        self.modes = AirModes(*modes, modes[1][self.felt])
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)

@@ -12,26 +12,38 @@ Array = Any
 
 
 class Mixing(NamedTuple):
-    """A dispersion matrix, made ready for the corrected mode.
+    """A dispersion matrix, made ready for use; of several sites all with a leading axis ``[site]``.
 
     Attributes
     ----------
-    matrix
-        ``[row, layer]``, s m-1 at a friction velocity of 1 m s-1; or ``[site, row, layer]``, and so the others.
+    departures
+        What a source in a layer makes of each row of the air more than of the topmost, s m-1 at a friction velocity of
+        1 m s-1: the matrix less its last row, ``[layer, row]``.
     strengths, modes
-        Eigenvalues ``[layer]`` and eigenvectors ``[layer, mode]`` of its symmetric part within the canopy, seen from
-        the top.
+        Eigenvalues ``[mode]`` and eigenvectors ``[layer, mode]`` of its symmetric part within the canopy.
+    to_modes
+        What a source in a layer makes of each mode, ``[layer, mode]``.
     """
 
-    matrix: Array
+    departures: Array
     strengths: Array
     modes: Array
+    to_modes: Array
 
 
 def make_mixing(matrix: Array) -> Mixing:
-    """Return a dispersion matrix with its modes: once per matrix, for they cost as much as a step of the canopy."""
+    """Make a dispersion matrix ready, once: its modes cost as much as a step of the canopy.
+
+    Parameters
+    ----------
+    matrix
+        ``[row, layer]`` or ``[site, row, layer]``, s m-1 at a friction velocity of 1 m s-1.
+    """
     matrix = np.asarray(matrix)
-    layers = matrix.shape[-1]
-    within = (matrix - matrix[..., -1:, :])[..., :layers, :].astype(np.float64)
+    departures = np.swapaxes(matrix - matrix[..., -1:, :], -1, -2)
+    within = departures[..., : matrix.shape[-1]].astype(np.float64)
     strengths, modes = np.linalg.eigh(0.5 * (within + np.swapaxes(within, -1, -2)))
-    return Mixing(matrix, strengths.astype(matrix.dtype), modes.astype(matrix.dtype))
+    return Mixing(
+        np.ascontiguousarray(departures),
+        *(part.astype(matrix.dtype) for part in (strengths, modes, within @ modes)),
+    )

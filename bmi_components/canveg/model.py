@@ -135,6 +135,7 @@ class CanVeg:
         self.parameters = jax.tree.map(jnp.asarray, parameters)
         self.dtype = self.parameters.clumping.dtype
         self.site: Site = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), site)
+        self.dispersion: Array = jnp.asarray(dispersion, self.dtype)
         self.mixing: Mixing = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, self.dtype), make_mixing(np.asarray(dispersion))
         )
@@ -155,11 +156,6 @@ class CanVeg:
     def to_bundle(self, provenance: dict[str, Any] | None = None, licence: str = "") -> TrainedModel:
         """Return the model as a bundle, to be saved."""
         return pack(self.options, self.site, self.parameters, self.dispersion, provenance or {}, licence)
-
-    @property
-    def dispersion(self) -> Array:
-        """The dispersion matrix, ``[row, layer]``, s m-1."""
-        return self.mixing.matrix
 
     @property
     def time_step(self) -> float:

@@ -127,14 +127,15 @@ def compiled(plan: Plan) -> Program:
     def shaped(*shape: int) -> Any:
         return array(shape, kind, sharding=where)
 
-    *each, _, layers = plan.dispersion
-    mixing = (shaped(*plan.dispersion), shaped(*each, layers), shaped(*each, layers, layers))
+    *each, rows, layers = plan.dispersion
+    square = shaped(*each, layers, layers)
+    mixing = Mixing(shaped(*each, layers, rows), shaped(*each, layers), square, square)
     constants = shaped(sum(int(np.prod(shape)) for shape in plan.shapes))
     with jax_precision(plan.dtype), kept_programs() as folder:
         step = jax.jit(partial(advance, plan))
         memory = tuple(shaped(*part.shape) for part in jax.eval_shape(partial(initial_memory, plan)))
         inputs, time = shaped(len(plan.inputs) * plan.sites), shaped(2 * plan.sites)
-        arguments = (constants, mixing, memory, inputs, time)
+        arguments = (constants, tuple(mixing), memory, inputs, time)
         if folder is not None:
             step = kept_trace(folder / f"{fingerprint(plan)}.jax", step, arguments)
         options: Any = compiler_options(jax_device(plan.device).platform, plan.sites * plan.options.layers)
@@ -230,7 +231,7 @@ def solve(
     forcing: Forcing,
 ) -> tuple[State, Fluxes]:
     """Let the model take a step; where each site has a dispersion matrix of its own, each by itself."""
-    if mixing.matrix.ndim == 3:
+    if mixing.departures.ndim == 3:
         own = {row.name: getattr(parameters, row.name) for row in TABLE}
 
         def alone(mixing: Mixing, *of_site: Any) -> tuple[State, Fluxes]:

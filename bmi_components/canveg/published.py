@@ -158,8 +158,8 @@ def solve_published(
         Of each step's iterations, ``[time, site, iteration]``.
     """
     weather = around.weather
-    matrix = jnp.concatenate([mixing.matrix, mixing.matrix[:, :1]], axis=1)
-    matrix = (matrix - matrix[-1]).T
+    # the soil gives off in the lowest layer
+    matrix = jnp.concatenate([mixing.departures, mixing.departures[:1]])
     start = _start(options, weather)
     soil_conductance = _SoilSteps(options, site, around)
 
