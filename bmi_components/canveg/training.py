@@ -19,7 +19,7 @@ from bmi_components.canveg.dispersion import dispersion_matrix, read_dispersion_
 from bmi_components.canveg.evaluation import Evaluation, evaluate, markdown, write_evaluations
 from bmi_components.canveg.gauss_newton import gauss_newton_step
 from bmi_components.canveg.humidity import as_relative_humidity
-from bmi_components.canveg.model import CanVeg, load_model
+from bmi_components.canveg.model import KIND, CanVeg, load_model
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.parameters import TABLE, Parameters, Scaling, default_parameters, draw_network
 from bmi_components.canveg.recipe import Recipe, Training, identity, load_recipe
@@ -58,7 +58,11 @@ class Trainer(TrainingRun[Recipe]):
         super().__init__(recipe, recipe.training.iterations)
         self.data = data or read_data(recipe)
         self.transforms = choose_transforms(recipe.options, recipe.trained, recipe.bounds)
-        self.start = _start(recipe, self.data)
+        ancestor = None if recipe.start is None else TrainedModel.load(Path(recipe.start), KIND)
+        self.start = _start(recipe, self.data, ancestor)
+        self.ancestor: str | None = None
+        if recipe.start is not None and ancestor is not None:
+            self.ancestor = f"{'/'.join(Path(recipe.start).parts[-2:])} ({ancestor.identity[:12]})"
         self._origin = self.transforms.free(self.start)
         self.free: Free = self._origin
         self.optimiser = _optimiser(recipe.training)
@@ -228,6 +232,7 @@ class Trainer(TrainingRun[Recipe]):
             "period": [str(data.forcing.time[0]), str(data.forcing.time[-1])],
             "recipe": {key: kept[key] for key in ("loss", "training", "bounds", "seed", "dtype")}
             | {"blocks": kept["tower"]["blocks"], "gap": kept["tower"]["gap"]},
+            "start": self.ancestor,
             "trained": [*self.transforms.bounds, *self.transforms.networks],
             "validation": self._best_scores(),
             "test": {
@@ -290,6 +295,7 @@ class Trainer(TrainingRun[Recipe]):
                 " The test blocks lie between those of the training, in the same seasons: scores say how well gaps of "
                 "days are bridged, not how well another year would be foretold."
             )
+        origin = "" if self.ancestor is None else f"They went on from the model {self.ancestor}. "
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in recipe.loss.weights().items())
         return "\n".join(
             [
@@ -298,7 +304,7 @@ class Trainer(TrainingRun[Recipe]):
                 "",
                 f"{split} {training.iterations} updates ({training.method}) of {training.pieces} pieces of "
                 f"{training.days:g} days; "
-                f"weights of the loss: {weights}. What ships is the best on the validation blocks: "
+                f"weights of the loss: {weights}. {origin}What ships is the best on the validation blocks: "
                 f"{', '.join(f'{name} {score:g}' for name, score in self._best_scores().items())}.",
                 "",
                 "## Test",
@@ -334,12 +340,12 @@ class _Programs(NamedTuple):
     judge: Any
 
 
-def _start(recipe: Recipe, data: Data) -> Parameters:
-    """Return the parameters that training starts from."""
+def _start(recipe: Recipe, data: Data, ancestor: TrainedModel | None) -> Parameters:
+    """Return the parameters that training starts from, those of an earlier model if there is one."""
     given = recipe.parameters
     parameters = default_parameters(given, seed=recipe.seed)
     kind = parameters.clumping.dtype
-    learnt = None if recipe.start is None else load_model(recipe.start)
+    learnt = None if ancestor is None else load_model(ancestor)
     if learnt is not None:
         names = {row.published_name: row.name for row in TABLE} | {row.name: row.name for row in TABLE}
         kept = {name for name in Parameters._fields if name not in {names[key] for key in given}}
