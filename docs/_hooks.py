@@ -264,6 +264,7 @@ def ball_berry_configuration() -> str:
 
 INSTEAD = {
     "rounded_constants": "Full precision.",
+    "sun_at_the_end": "Where it stands in the middle of the step.",
     "frozen_latent_heat": "333,000 J kg⁻¹.",
     "visible_light_in_near_infrared": "Direct near infrared.",
     "light_lost_at_dusk": "It is scattered light.",
@@ -272,6 +273,7 @@ INSTEAD = {
     "switched_limitation": "The smooth minimum of both rates at the CO₂ inside the leaf, which is solved for.",
     "double_dark_respiration": "Taken once; light inhibits it smoothly.",
     "missing_dark_respiration": "NEE is soil respiration less net assimilation of the leaves.",
+    "tied_dark_respiration": "A parameter of its own, `dark_respiration_25`.",
     "cold_oxygen_kinetics": "Arrhenius, with the activation energy of the table.",
     "co2_by_mass": "Moles.",
     "neutral_soil_source": "The same stability for both.",

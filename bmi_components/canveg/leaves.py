@@ -133,7 +133,16 @@ def leaf_answer(options: Options, guess: LeafGuess, given: LeafSetting) -> tuple
     resistances = settled(leaf_resistances(given.wind, leaf, guess.air, expansion, p))
     saturation = settled(saturation_vapour_pressure(leaf))
     molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
-    rates = settled(biochemistry(leaf, given.light, p, cold_oxygen=options.kept().cold_oxygen_kinetics))
+    kept = options.kept()
+    rates = settled(
+        biochemistry(
+            leaf,
+            given.light,
+            p,
+            cold_oxygen=kept.cold_oxygen_kinetics,
+            tied_dark=kept.tied_dark_respiration,
+        )
+    )
     slope = settled(conductance_slope(options, p, guess.vapour, saturation, given.soil_moisture))
     amphistomatous = options.stomata == "amphistomatous"
     stomata = settled(

@@ -46,6 +46,13 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rounded_constants: Annotated[
         bool, Meta(description="Pi has six digits in the sun's and the leaves' angles and the cubic's roots.")
     ] = False
+    sun_at_the_end: Annotated[
+        bool,
+        Meta(
+            description="The sun stands where it does at the end of a step, half a step later than the light measured "
+            "in it."
+        ),
+    ] = False
     frozen_latent_heat: Annotated[
         bool, Meta(description="Below 273 K the latent heat grows by 333 J kg-1 where 333,000 was meant.")
     ] = False
@@ -84,6 +91,13 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = False
     missing_dark_respiration: Annotated[
         bool, Meta(description="Leaves' dark respiration is missing from the net ecosystem exchange.")
+    ] = False
+    tied_dark_respiration: Annotated[
+        bool,
+        Meta(
+            description="Dark respiration follows from the carboxylation capacity; its own parameter, which training "
+            "is told to adjust, counts for nothing."
+        ),
     ] = False
     cold_oxygen_kinetics: Annotated[
         bool, Meta(description="The Michaelis constant of O2 does not depend on temperature.")

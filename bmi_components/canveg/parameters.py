@@ -64,7 +64,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("soil_emissivity", "epsoil", "Emissivity of the soil for longwave radiation", "1", 0.98, 0.85, 0.999, True, _JIANG),
     Parameter("maximum_carboxylation", "vcopt", "Carboxylation capacity at its optimum temperature", "umol m-2 s-1", 171.0, 5.0, 400.0, True, _BALDOCCHI),
     Parameter("maximum_electron_transport", "jmopt", "Electron transport capacity at its optimum temperature", "umol m-2 s-1", 259.0, 10.0, 600.0, True, _BALDOCCHI),
-    Parameter("dark_respiration_25", "rd25", "Dark respiration at 25 degC (the published model does not use it)", "umol m-2 s-1", 2.68, 0.05, 8.0, False, _BALDOCCHI),
+    Parameter("dark_respiration_25", "rd25", "Dark respiration of a leaf at 25 degC", "umol m-2 s-1", 0.796, 0.05, 8.0, True, "0.004657 of the carboxylation, as " + _BALDOCCHI),
     Parameter("carboxylation_optimum", "toptvc", "Optimum temperature of carboxylation", "K", 303.0, 288.0, 320.0, True, _BALDOCCHI),
     Parameter("electron_transport_optimum", "toptjm", "Optimum temperature of electron transport", "K", 303.0, 288.0, 320.0, True, _BALDOCCHI),
     Parameter("conductance_slope", "kball", "Slope of stomatal conductance against assimilation (Ball-Berry)", "1", 8.17, 1.0, 40.0, True, "Ball et al. (1987)"),

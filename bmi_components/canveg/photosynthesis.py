@@ -20,6 +20,7 @@ __all__ = [
     "assimilate",
     "assimilate_published",
     "biochemistry",
+    "dark_respiration_of",
 ]
 
 Array = Any
@@ -88,7 +89,12 @@ class Leaf(NamedTuple):
 
 
 def biochemistry(
-    temperature: Array, light: Array, parameters: Parameters, *, cold_oxygen: bool
+    temperature: Array,
+    light: Array,
+    parameters: Parameters,
+    *,
+    cold_oxygen: bool = False,
+    tied_dark: bool = False,
 ) -> Biochemistry:
     """Return the rates of Farquhar et al. (1980) with the temperature responses of CanVeg (Baldocchi 1994).
 
@@ -101,7 +107,10 @@ def biochemistry(
     parameters
         Leaves broadcast against the other arguments.
     cold_oxygen
-        Whether the Michaelis constant of oxygen ignores temperature, as published.
+        Whether the Michaelis constant of oxygen ignores temperature and light inhibits dark respiration with a jump, as
+        published.
+    tied_dark
+        Whether dark respiration follows from the carboxylation capacity, as published.
     """
     p = parameters
     scale = (temperature - p.reference_temperature) / (p.reference_temperature * GAS_CONSTANT * temperature)
@@ -114,7 +123,8 @@ def biochemistry(
     if not cold_oxygen:
         michaelis_o2 = michaelis_o2 * jnp.exp(p.oxygenation_michaelis_activation * scale)
     michaelis = michaelis_co2 * (1.0 + p.oxygen * 101.3 / (michaelis_o2 * 100.0))
-    dark = 0.004657 * p.maximum_carboxylation * jnp.exp(p.dark_respiration_activation * scale)
+    dark = dark_respiration_of(p.maximum_carboxylation) if tied_dark else p.dark_respiration_25
+    dark = dark * jnp.exp(p.dark_respiration_activation * scale)
     if cold_oxygen:
         dark = dark * jnp.where(light > 10.0, 0.4, 1.0)
     else:  # light inhibits respiration, without a jump
@@ -129,6 +139,11 @@ def biochemistry(
     both = maximum_transport * maximum_transport + absorbed * absorbed
     transport = absorbed * maximum_transport * inverse_root(both)
     return Biochemistry(carboxylation, transport, dark, michaelis, compensation)
+
+
+def dark_respiration_of(carboxylation: Array) -> Array:
+    """Return CanVeg's dark respiration at 25 degC for a carboxylation capacity, both umol m-2 s-1."""
+    return 0.004657 * carboxylation
 
 
 def _optimum(temperature: Array, activation: Array, optimum: Array, deactivation: Array) -> Array:

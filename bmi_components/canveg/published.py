@@ -339,7 +339,7 @@ def _iteration(
         )
     )
     molar = leaf * (101.3 * 0.022624 / 273.15) / pressure
-    rates = settled(biochemistry(leaf, around.light, each, cold_oxygen=True))
+    rates = settled(biochemistry(leaf, around.light, each, cold_oxygen=True, tied_dark=True))
     slope = settled(
         conductance_slope(
             options,

@@ -121,9 +121,10 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         leaf_area_index = jnp.maximum(leaf_area_index, LEAST_LEAF_AREA)
     leaf_area = leaf_area_index / options.layers
     rounded = quirks.rounded_constants
+    hour = forcing.hour if quirks.sun_at_the_end else forcing.hour - 0.5 * options.time_step / 3600.0
     sine = settled(
         sine_of_elevation(
-            site.latitude, site.longitude, site.time_zone, forcing.day_of_year, forcing.hour, rounded=rounded
+            site.latitude, site.longitude, site.time_zone, forcing.day_of_year, hour, rounded=rounded
         )
     )
     shadow = settled(projection(*_from_zenith(sine, rounded), options.leaf_angles, rounded=rounded))

@@ -24,6 +24,7 @@ from bmi_components.ball_berry.network import Network
 from bmi_components.canveg import bundle
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters, Scaling
+from bmi_components.canveg.photosynthesis import dark_respiration_of
 from bmi_components.errors import BundleError, ConfigurationError
 from bmi_components.trained_model import TrainedModel, load_once
 
@@ -340,6 +341,8 @@ def _parameters(leaves: Leaves, options: Options, path: Path) -> Parameters:
         row.name: _scalar(leaves, row.published_name, path) if row.published_name else np.float64(row.default)
         for row in TABLE
     }
+    # what the model computed with: its own number was there to be tuned, but nothing read it
+    values["dark_respiration_25"] = dark_respiration_of(values["maximum_carboxylation"])
     observed = tuple(_scalar(leaves, f"{side} of rsoil", path) for side in ("min", "max"))
     if not np.isfinite(observed).all():  # no soil respiration was observed
         if options.soil_respiration == "network":

@@ -18,6 +18,7 @@ from bmi_components.canveg.forcing import Forcing
 from bmi_components.canveg.model import CanVeg
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters, default_parameters
+from bmi_components.canveg.photosynthesis import dark_respiration_of
 from bmi_components.jax_precision import jax_precision
 
 ANGLES = ("erectophile", "spherical", "planophile", "plagiophile", "extremophile", "uniform")
@@ -91,6 +92,7 @@ def load(folder: Path, name: str) -> Case:
     )
     place = (float(given[f"setup.{key}"]) for key in ("lat_deg", "long_deg", "time_zone"))
     values = {row.name: float(given[f"para.{row.published_name}"]) for row in TABLE if row.published_name}
+    values["dark_respiration_25"] = dark_respiration_of(values["maximum_carboxylation"])
     parameters = default_parameters(values)
     kind = parameters.clumping.dtype
 

@@ -22,6 +22,7 @@ from bmi_components.canveg.layers import make_stack, propagate
 from bmi_components.canveg.model import STEPS_AT_ONCE, CanVeg
 from bmi_components.canveg.options import Options
 from bmi_components.canveg.settled import compiled
+from bmi_components.canveg.sun import sine_of_elevation
 from bmi_components.canveg.surroundings import surroundings
 from bmi_components.jax_precision import jax_precision
 
@@ -32,6 +33,7 @@ TUNED = (
     "conductance_slope",
     "maximum_carboxylation",
     "maximum_electron_transport",
+    "dark_respiration_25",
     "quantum_yield",
     "leaf_length",
     "clumping",
@@ -190,6 +192,39 @@ def test_peat_takes_up_less_heat_by_day_and_gives_off_less_by_night(bouldin: Cas
     assert 0.4 < np.std(peat) / np.std(mineral) < 0.8
     assert peat.max() < mineral.max()
     assert peat.min() > mineral.min()
+
+
+@pytest.mark.parametrize(("mode", "more"), [("corrected", 2.0), ("reference", 1.0)])
+def test_dark_respiration_is_a_parameter_of_its_own_but_in_the_published_model(
+    bouldin: Case, mode: str, more: float
+) -> None:
+    model, night = bouldin.model(mode=mode), bouldin.steps(0, 4)
+    respired = [
+        np.asarray(
+            model.simulate(night, parameters=bouldin.parameters._replace(dark_respiration_25=rate))[
+                0
+            ].dark_respiration
+        )
+        for rate in (np.float64(0.8), np.float64(1.6))
+    ]
+    np.testing.assert_allclose(respired[1] / respired[0], more, rtol=1e-2)  # leaves hardly warm
+
+
+@pytest.mark.parametrize("time_step", [1800.0, 3600.0])
+def test_the_same_light_before_and_after_noon_is_reflected_alike(bouldin: Case, time_step: float) -> None:
+    steps = round(86400.0 / time_step)
+    ends = np.arange(1, steps + 1)[:, None] * time_step / 3600.0
+    hours = np.linspace(10.0, 14.0, 40001)
+    place = (float(x) for x in bouldin.site[:3])
+    noon = hours[np.argmax(sine_of_elevation(*place, 100.0, hours, rounded=False))]
+    site = bouldin.site._replace(longitude=bouldin.site.longitude + 15.0 * (noon - 12.0))
+    light = np.maximum(np.cos(np.pi * (ends - 0.5 * time_step / 3600.0 - 12.0) / 12.0), 0.0)
+    one = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x)[:1], ends.shape), bouldin.steps(0, 1))
+    forcing = one._replace(hour=ends % 24.0, day_of_year=np.full(ends.shape, 100.0), shortwave=600.0 * light)
+    options = Options(layers=2, atmosphere_layers=2, time_step=time_step)
+    reflected = np.asarray(surroundings(options, site, bouldin.parameters, forcing).reflected_shortwave)
+    assert reflected.max() > 50.0
+    np.testing.assert_allclose(reflected, reflected[::-1], atol=0.05)
 
 
 # --- derivatives -----------------------------------------------------------------------------------------------------

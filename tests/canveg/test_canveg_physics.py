@@ -124,7 +124,7 @@ def test_assimilation_and_stomata(points: dict[str, np.ndarray], sides: int) -> 
         p.conductance_slope * humidity,
         p.conductance_intercept,
     )
-    rates = photosynthesis.biochemistry(kelvin, points["ps.Iphoton"], p, cold_oxygen=True)
+    rates = photosynthesis.biochemistry(kelvin, points["ps.Iphoton"], p, cold_oxygen=True, tied_dark=True)
     leaf = photosynthesis.assimilate_published(
         rates, around, p.conductance_slope, amphistomatous=bool(sides), rounded=True, respire_twice=True
     )
