@@ -181,9 +181,9 @@ class _Canopy:
         started: Array,
     ) -> None:
         self.options, self.site, self.p, self.around = options, site, parameters, around
-        self.departures, *modes = mixing
+        self.departures, strengths, modes, to_modes = mixing
         self.felt = felt_layer(options)
-        self.modes = AirModes(*modes, modes[1][self.felt])
+        self.modes = AirModes(strengths, modes, to_modes, modes[self.felt])
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
