@@ -348,6 +348,19 @@ def test_a_step_that_leads_nowhere_better_is_not_made() -> None:
     assert step.damping > 0.1
 
 
+def test_a_run_goes_on_from_an_earlier_model_and_names_it(tmp_path: Path, tower: Data) -> None:
+    parameters = default_parameters({"leaf_length": 0.02})
+    matrix = dispersion_matrix(1, 2, measurement_height_ratio=PLACE["measurement_height"] / 0.8)
+    earlier = CanVeg(Options(**SMALL), small_recipe(tmp_path).site.site(), parameters, matrix).to_bundle()
+    earlier.save(tmp_path / "earlier")
+    trainer = Trainer(small_recipe(tmp_path / "run", start=str(tmp_path / "earlier")), tower)
+    assert float(trainer.start.leaf_length) == 0.02
+    named = f"{tmp_path.name}/earlier ({earlier.identity[:12]})"
+    assert trainer.bundle().provenance["start"] == named
+    trainer.folder.mkdir()
+    assert named in trainer.card()
+
+
 def test_a_hybrid_begins_as_relative_humidity_whatever_the_soil() -> None:
     network = as_relative_humidity(draw_network(0))
     inverse = np.array([1.1, 1.5, 2.0, 4.0, 8.0])
