@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.pairs import Pairs
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil_series import SoilSeries
 
 __all__ = [
-    "AirModes",
     "AirState",
     "AirSteps",
     "Gains",
@@ -29,27 +29,6 @@ __all__ = [
 ]
 
 Array = Any
-
-
-class AirModes(NamedTuple):
-    """The dispersion matrix in modes.
-
-    Attributes
-    ----------
-    strengths
-        Its eigenvalues, ``[mode]``.
-    vectors
-        Its eigenvectors, ``[layer, mode]``.
-    to_modes
-        What sources by layer make of each mode, ``[layer, mode]``.
-    over
-        Each mode in the layer that the soil feels, ``[mode]``.
-    """
-
-    strengths: Array
-    vectors: Array
-    to_modes: Array
-    over: Array
 
 
 class AirState(NamedTuple):
@@ -134,6 +113,8 @@ class SoilBelow(NamedTuple):
         That guess, and the temperature that the soil comes to by itself, K.
     response
         Of the surface's fluxes.
+    felt
+        The layer whose air the surface feels.
     """
 
     column: SoilSeries
@@ -142,6 +123,7 @@ class SoilBelow(NamedTuple):
     guess: Array
     surface: Array
     response: GroundResponse
+    felt: int
 
 
 class AirSteps(NamedTuple):
@@ -153,7 +135,7 @@ class AirSteps(NamedTuple):
 
 
 def answer_sources(
-    modes: AirModes,
+    mixing: Mixing,
     sources: AirState,
     air: AirState,
     stability: Array,
@@ -167,8 +149,8 @@ def answer_sources(
 
     Parameters
     ----------
-    modes
-        Of the dispersion matrix.
+    mixing
+        Of the air.
     sources
         By layer, as what they make of the air before the matrix.
     air, stability
@@ -187,10 +169,8 @@ def answer_sources(
 
     def modal(source: Array, now: Array) -> Array:
         """What is left, and what comes with a unit of stability."""
-        given = source @ modes.to_modes
-        return jnp.stack(
-            [given - now @ modes.vectors, jax.lax.stop_gradient(gains.growth[..., None] * given)]
-        )
+        given = source @ mixing.to_modes
+        return jnp.stack([given - now @ mixing.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)])
 
     # heat and vapour of each mode, which leaves answer
     answers = settled(
@@ -201,20 +181,21 @@ def answer_sources(
             gains.vapour * leaves.latent_by_vapour,
         )
     )
-    e, f, g, h = (answer[..., None] * modes.strengths for answer in answers)
+    e, f, g, h = (answer[..., None] * mixing.strengths for answer in answers)
     balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
     heat, vapour = settled((modal(sources.temperature, air.temperature), modal(sources.vapour, air.vapour)))
     warmer, moister = balanced.of(heat, vapour)
     ground = soil.response
-    over = _answer_to_soil(modes, balanced, gains, ground)
-    warmth, moisture = over.held.of(warmer @ modes.over, moister @ modes.over)
+    over = _answer_to_soil(mixing, balanced, gains, soil)
+    felt = mixing.modes[soil.felt]
+    warmth, moisture = over.held.of(warmer @ felt, moister @ felt)
     entering = ground.sensible * warmth + ground.per_pascal * moisture
     alone = entering / (over.leaving + 1.0 / soil.column.resistance)
     heat_given = ground.sensible * (alone - warmth - over.air * alone)
 
-    richer = modal(sources.co2, air.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * modes.strengths)
+    richer = modal(sources.co2, air.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * mixing.strengths)
     # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
-    total = jnp.sum(modes.vectors, axis=0)
+    total = jnp.sum(mixing.modes, axis=0)
     answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
     then = sensible_heat + answered[0]
     stability_then, rate = jax.jvp(stability_of, (then,), (jnp.ones_like(then),))
@@ -236,7 +217,7 @@ def answer_sources(
         (ground.sensible * (warming - warmth - over.air * warming))[..., None],
         (ground.latent * warming - ground.per_pascal * (moisture + over.moisture * warming))[..., None],
     )
-    back = modes.vectors.T
+    back = mixing.modes.T
     steps = AirState(
         (turned(warmer) + given[0]) @ back,
         (turned(moister) + given[1]) @ back,
@@ -267,9 +248,9 @@ class _AnswerToSoil(NamedTuple):
     leaving: Array
 
 
-def _answer_to_soil(modes: AirModes, balanced: Pairs, gains: Gains, ground: GroundResponse) -> _AnswerToSoil:
+def _answer_to_soil(mixing: Mixing, balanced: Pairs, gains: Gains, soil: SoilBelow) -> _AnswerToSoil:
     """Return how the air, in balance with the leaves, answers the soil, which gives off in the lowest layer."""
-    at = modes.vectors[0] * modes.strengths
+    at = mixing.modes[0] * mixing.strengths
     heat, vapour = gains.heat[..., None] * at, gains.vapour[..., None] * at
     answers = Pairs(
         balanced.first_of_first * heat,
@@ -277,10 +258,10 @@ def _answer_to_soil(modes: AirModes, balanced: Pairs, gains: Gains, ground: Grou
         balanced.second_of_first * heat,
         balanced.second_of_second * vapour,
     )
-    p, q, r, t = over = Pairs(*(part @ modes.over for part in answers))
-    sensible, latent, per_pascal = ground.sensible, ground.latent, ground.per_pascal
+    p, q, r, t = over = Pairs(*(part @ mixing.modes[soil.felt] for part in answers))
+    sensible, latent, per_pascal, losing = soil.response
     held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
     air, moisture = held.of(*over.of(sensible, latent))
     # what the air gives back leaves less to be lost
-    leaving = ground.leaving - sensible * air - per_pascal * moisture
+    leaving = losing - sensible * air - per_pascal * moisture
     return _AnswerToSoil(answers, held, air, moisture, leaving)

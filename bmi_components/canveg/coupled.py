@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from bmi_components.canveg.air import buoyancy_factor, profile, stability
 from bmi_components.canveg.air_answer import (
-    AirModes,
     AirState,
     Gains,
     GroundResponse,
@@ -181,9 +180,7 @@ class _Canopy:
         started: Array,
     ) -> None:
         self.options, self.site, self.p, self.around = options, site, parameters, around
-        self.departures, strengths, modes, to_modes = mixing
-        self.felt = felt_layer(options)
-        self.modes = AirModes(strengths, modes, to_modes, modes[self.felt])
+        self.mixing, self.felt = mixing, felt_layer(options)
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
@@ -322,14 +319,16 @@ class _Canopy:
         )
         step = settled(
             answer_sources(
-                self.modes,
+                self.mixing,
                 found.sources,
                 u.air,
                 u.stability,
                 heat,
                 gains,
                 settled(self._responses(response)),
-                SoilBelow(self.column, self.first, entering, surface, new_surface, ground_response),
+                SoilBelow(
+                    self.column, self.first, entering, surface, new_surface, ground_response, self.felt
+                ),
                 self._stability,
             )
         )
@@ -426,9 +425,11 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, found.sources.temperature, canopy.departures),
-            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, canopy.departures),
-            co2=profile(weather.co2, found.sources.co2, canopy.departures),
+            air_temperature=profile(
+                weather.air_temperature, found.sources.temperature, canopy.mixing.departures
+            ),
+            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, canopy.mixing.departures),
+            co2=profile(weather.co2, found.sources.co2, canopy.mixing.departures),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

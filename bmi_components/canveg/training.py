@@ -58,11 +58,12 @@ class Trainer(TrainingRun[Recipe]):
         super().__init__(recipe, recipe.training.iterations)
         self.data = data or read_data(recipe)
         self.transforms = choose_transforms(recipe.options, recipe.trained, recipe.bounds)
-        ancestor = None if recipe.start is None else TrainedModel.load(Path(recipe.start), KIND)
-        self.start = _start(recipe, self.data, ancestor)
+        ancestor: TrainedModel | None = None
         self.ancestor: str | None = None
-        if recipe.start is not None and ancestor is not None:
+        if recipe.start is not None:
+            ancestor = TrainedModel.load(Path(recipe.start), KIND)
             self.ancestor = f"{'/'.join(Path(recipe.start).parts[-2:])} ({ancestor.identity[:12]})"
+        self.start = _start(recipe, self.data, ancestor)
         self._origin = self.transforms.free(self.start)
         self.free: Free = self._origin
         self.optimiser = _optimiser(recipe.training)
