@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, GRAVITY, VON_KARMAN, Weather
 
-__all__ = ["buoyancy_factor", "buoyancy_factor_published", "profile", "stability"]
+__all__ = ["buoyancy_factor", "buoyancy_factor_published", "profile", "profiles", "stability"]
 
 Array = Any
 
@@ -69,3 +70,19 @@ def profile(reference: Array, sources: Array, departures: Array) -> Array:
         dispersion matrix less its last row, ``[layer, row]``.
     """
     return reference[..., None] + sources @ departures
+
+
+def profiles(weather: Weather, sources: Sequence[Array], departures: Array) -> tuple[Array, ...]:
+    """Return temperature, vapour pressure and CO2 of the air, ``[..., row]`` each; see `profile`.
+
+    Parameters
+    ----------
+    weather
+        At the top.
+    sources
+        Of the three.
+    departures
+        As of `profile`.
+    """
+    top = jnp.stack([weather.air_temperature, weather.vapour_pressure, weather.co2])
+    return tuple(profile(top, jnp.stack(sources), departures))

@@ -166,11 +166,11 @@ def answer_sources(
     stability_of
         Returns the stability of a sensible heat.
     """
-
-    def modal(source: Array, now: Array) -> Array:
-        """What is left, and what comes with a unit of stability."""
-        given = source @ mixing.to_modes
-        return jnp.stack([given - now @ mixing.modes, jax.lax.stop_gradient(gains.growth[..., None] * given)])
+    # of each mode: what is left, and what comes with a unit of stability
+    given = jnp.stack(sources) @ mixing.to_modes
+    left = given - jnp.stack(air) @ mixing.modes
+    growth = jax.lax.stop_gradient(gains.growth[..., None] * given)
+    heat, vapour, co2 = settled(tuple(jnp.stack(both) for both in zip(left, growth, strict=True)))
 
     # heat and vapour of each mode, which leaves answer
     answers = settled(
@@ -183,20 +183,22 @@ def answer_sources(
     )
     e, f, g, h = (answer[..., None] * mixing.strengths for answer in answers)
     balanced = settled(Pairs(1.0 - e, -f, -g, 1.0 - h).inverse())
-    heat, vapour = settled((modal(sources.temperature, air.temperature), modal(sources.vapour, air.vapour)))
     warmer, moister = balanced.of(heat, vapour)
     ground = soil.response
     over = _answer_to_soil(mixing, balanced, gains, soil)
-    felt = mixing.modes[soil.felt]
-    warmth, moisture = over.held.of(warmer @ felt, moister @ felt)
+    # over the soil, and in all layers together
+    seen = jnp.stack([mixing.modes[soil.felt], jnp.sum(mixing.modes, axis=0)], axis=-1)
+    warmer_seen, moister_seen = jnp.stack([warmer, moister]) @ seen
+    warmth, moisture = over.held.of(warmer_seen[..., 0], moister_seen[..., 0])
     entering = ground.sensible * warmth + ground.per_pascal * moisture
     alone = entering / (over.leaving + 1.0 / soil.column.resistance)
     heat_given = ground.sensible * (alone - warmth - over.air * alone)
 
-    richer = modal(sources.co2, air.co2) / (1.0 + (gains.co2 * leaves.uptake)[..., None] * mixing.strengths)
+    richer = co2 / (1.0 + (gains.co2 * leaves.uptake)[..., None] * mixing.strengths)
     # stronger mixing brings air and leaves together, which changes the heat that drives the mixing
-    total = jnp.sum(mixing.modes, axis=0)
-    answered = leaves.heat_by_air * (warmer @ total) + leaves.heat_by_vapour * (moister @ total) + heat_given
+    answered = (
+        leaves.heat_by_air * warmer_seen[..., 1] + leaves.heat_by_vapour * moister_seen[..., 1] + heat_given
+    )
     then = sensible_heat + answered[0]
     stability_then, rate = jax.jvp(stability_of, (then,), (jnp.ones_like(then),))
     # only what damps: what reinforces itself would have the first steps go far too far
@@ -213,17 +215,12 @@ def answer_sources(
     entering = soil.entering + turned(entering) + (over.leaving - ground.leaving) * changed
     _, surface, _, _ = soil.column.advance(soil.first, entering, over.leaving, soil.guess)
     warming = surface - soil.surface
-    given = over.modes.of(
+    returned = over.modes.of(
         (ground.sensible * (warming - warmth - over.air * warming))[..., None],
         (ground.latent * warming - ground.per_pascal * (moisture + over.moisture * warming))[..., None],
     )
-    back = mixing.modes.T
-    steps = AirState(
-        (turned(warmer) + given[0]) @ back,
-        (turned(moister) + given[1]) @ back,
-        turned(richer) @ back,
-    )
-    return AirSteps(steps, turn, surface)
+    steps = turned(warmer) + returned[0], turned(moister) + returned[1], turned(richer)
+    return AirSteps(AirState(*(jnp.stack(steps) @ mixing.modes.T)), turn, surface)
 
 
 class _AnswerToSoil(NamedTuple):
@@ -258,7 +255,7 @@ def _answer_to_soil(mixing: Mixing, balanced: Pairs, gains: Gains, soil: SoilBel
         balanced.second_of_first * heat,
         balanced.second_of_second * vapour,
     )
-    p, q, r, t = over = Pairs(*(part @ mixing.modes[soil.felt] for part in answers))
+    p, q, r, t = over = Pairs(*(jnp.stack(answers) @ mixing.modes[soil.felt]))
     sensible, latent, per_pascal, losing = soil.response
     held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
     air, moisture = held.of(*over.of(sensible, latent))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bmi_components.canveg.air import buoyancy_factor, profile, stability
+from bmi_components.canveg.air import buoyancy_factor, profiles, stability
 from bmi_components.canveg.air_answer import (
     AirState,
     Gains,
@@ -30,6 +30,7 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.pointwise import pointwise
+from bmi_components.canveg.rows import row_sums
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil_respiration import (
     respiration_of_alfalfa,
@@ -275,8 +276,7 @@ class _Canopy:
         )
         change = new_surface - surface
         ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
-        net_assimilation = jnp.sum(of_both_classes(self.area, leaves.assimilation), axis=-1)
-        dark = jnp.sum(of_both_classes(self.area, leaves.dark), axis=-1)
+        net_assimilation, dark, sensible = self.totals(leaves.assimilation, leaves.dark, leaves.sensible)
         respiration = self._respiration(deepest, net_assimilation + dark, dark)
 
         # air
@@ -287,7 +287,7 @@ class _Canopy:
             first = jnp.arange(layers) == 0
             return per_ground + soil[..., None] * first
 
-        heat = jnp.sum(of_both_classes(self.area, leaves.sensible), axis=-1) + ground.sensible
+        heat = sensible + ground.sensible
         found = _Found(
             leaves,
             ground.latent,
@@ -369,33 +369,38 @@ class _Canopy:
 
     def _responses(self, leaves: LeafResponse) -> LayerResponse:
         """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
-
-        def mean(values: Array) -> Array:
-            return jnp.sum(of_both_classes(self.area, values), axis=-1) / self.options.layers
-
-        return LayerResponse(
-            mean(leaves.transfer * (leaves.by_air - 1.0)),
-            mean(leaves.transfer * leaves.by_vapour),
-            mean(leaves.evaporation * leaves.by_air),
-            mean(leaves.evaporation * leaves.by_vapour - leaves.moistening),
-            mean(leaves.sensitivity),
+        totals = self.totals(
+            leaves.transfer * (leaves.by_air - 1.0),
+            leaves.transfer * leaves.by_vapour,
+            leaves.evaporation * leaves.by_air,
+            leaves.evaporation * leaves.by_vapour - leaves.moistening,
+            leaves.sensitivity,
         )
+        return LayerResponse(*(total / self.options.layers for total in totals))
+
+    def totals(self, *values: Array) -> tuple[Array, ...]:
+        """Return what leaves have in all, per area of ground, of values per area of leaf, ``[..., 2, layer]``."""
+        return row_sums(*(of_both_classes(self.area, of_leaf) for of_leaf in values))
 
 
 def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
     """Return what the balances mean above the canopy."""
     around, weather, leaves = canopy.around, canopy.around.weather, found.leaves
 
-    def total(values: Array) -> Array:
-        return jnp.sum(of_both_classes(canopy.area, values), axis=-1)
-
     def by_layer(values: Array) -> Array:
         return of_both_classes(canopy.sunlit, values)
 
-    assimilation, dark = total(leaves.assimilation), total(leaves.dark)
+    assimilation, dark, leaf_latent, leaf_sensible, leaf_net, conductance, warmth = canopy.totals(
+        leaves.assimilation,
+        leaves.dark,
+        leaves.latent,
+        leaves.sensible,
+        leaves.net,
+        leaves.conductance,
+        leaves.temperature,
+    )
     quirks = options.kept()
     gross = assimilation + dark
-    leaf_latent, leaf_sensible, leaf_net = total(leaves.latent), total(leaves.sensible), total(leaves.net)
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
     return Fluxes(
@@ -408,7 +413,7 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
         gross_primary_production=gross,
         soil_respiration=found.respiration,
         dark_respiration=dark,
-        canopy_conductance=total(leaves.conductance),
+        canopy_conductance=conductance,
         canopy_latent_heat=leaf_latent,
         canopy_sensible_heat=leaf_sensible,
         canopy_net_radiation=leaf_net,
@@ -416,7 +421,7 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
         soil_sensible_heat=found.soil_sensible,
         soil_net_radiation=found.soil_net,
         soil_surface_temperature=found.surface,
-        canopy_temperature=total(leaves.temperature) / (around.leaf_area * options.layers),
+        canopy_temperature=warmth / (around.leaf_area * options.layers),
         absorbed_radiation=around.net_shortwave + found.longwave_down - found.longwave_up,
         reflected_shortwave=around.reflected_shortwave,
         outgoing_longwave=found.longwave_up,
@@ -425,11 +430,7 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(
-                weather.air_temperature, found.sources.temperature, canopy.mixing.departures
-            ),
-            vapour_pressure=profile(weather.vapour_pressure, found.sources.vapour, canopy.mixing.departures),
-            co2=profile(weather.co2, found.sources.co2, canopy.mixing.departures),
+            *profiles(weather, found.sources, canopy.mixing.departures),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

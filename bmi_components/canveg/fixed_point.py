@@ -83,14 +83,21 @@ def fixed_point(function: Look, start: Array, tolerance: float, most: int) -> tu
     """
     start = jax.lax.stop_gradient(start)
     tolerance = (100.0 if start.dtype == jnp.float32 else 1.0) * tolerance
-    explicit, closed = jax.closure_convert(function, start)
+    nothing: Any = None
+
+    def noted(x: Array) -> tuple[Array, Any]:
+        nonlocal nothing
+        better, found = function(x)
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
+        return better, found
+
+    explicit, closed = jax.closure_convert(noted, start)
 
     def search(start: Array, closed: Sequence[Array]) -> _Memory:
         def look(x: Array) -> tuple[Array, Any]:
             better, found = explicit(x, *closed)
             return better - x, found
 
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, start)[1])
         return _search(look, start, tolerance, most, relative=False, nothing=nothing)
 
     @jax.custom_jvp

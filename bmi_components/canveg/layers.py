@@ -65,7 +65,7 @@ def make_stack(forward: Array, backward: Array, layers: int) -> Stack:
     # what 1e-30 of reaches the ground is darkness: the scaled sums stay within the numbers of single precision
     per_layer = jnp.maximum(forward / (1.0 - backward * reflectance), math.exp(-69.0 / layers))
     exponent = jnp.log(settled(per_layer))[..., None] * np.arange(layers + 1)
-    decay = jnp.exp(exponent)
+    decay = settled(jnp.exp(exponent))
     return settled(Stack(forward, backward, reflectance, decay, 1.0 / decay))
 
 
@@ -102,13 +102,12 @@ def propagate(
     determinant = through * through - crossed * crossed
     # from here on index n runs from the top: level n lies under n layers
     send_down = ((through * source_down + crossed * source_up) / determinant)[..., ::-1]
-    send_up = ((through * source_up + crossed * source_down) / determinant)[..., ::-1]
+    send_up = (through * source_up + crossed * source_down) / determinant
     # all terms are positive, so that scaled sums lose no digits; a constant matrix sums faster than a scan
-    below = np.triu(np.ones((count, count + 1)), 1)
-    above = np.tril(np.ones((count, count + 1)), 0)
-    send_down, send_up = settled((send_down, send_up))
-    from_above = stack.decay * ((send_down * stack.growth[..., 1:]) @ below)
-    from_below = stack.growth * ((send_up * stack.decay[..., :-1]) @ above)
+    before = np.triu(np.ones((count, count + 1)), 1)
+    scaled = settled((send_down * stack.growth[..., 1:], send_up * stack.decay[..., -2::-1]))
+    down_to, up_to = jnp.stack(scaled) @ before
+    from_above, from_below = stack.decay * down_to, stack.growth * up_to[..., ::-1]
     last, r0 = stack.decay[..., -1], stack.reflectance
     # a wave from the top and one from the ground meet what the sky and the ground ask for
     wanted_top = top - r0 * from_below[..., 0]

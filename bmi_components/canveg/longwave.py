@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bmi_components.canveg.layers import Diffuse, Stack, make_stack, propagate
+from bmi_components.canveg.layers import Diffuse, Stack, propagate
 from bmi_components.canveg.weather import STEFAN_BOLTZMANN
 
-__all__ = ["exchange", "longwave_stack"]
+__all__ = ["exchange"]
 
 Array = Any
-
-
-def longwave_stack(transmission: Array, emissivity: Array, layers: int) -> Stack:
-    """Return the stack of layers whose leaves scatter what they do not absorb, half of it to either side.
-
-    Parameters
-    ----------
-    transmission
-        Share of diffuse radiation that passes a layer untouched.
-    emissivity
-        Of leaves.
-    layers
-        How many.
-    """
-    scattered = (1.0 - transmission) * (1.0 - emissivity) / 2.0
-    return make_stack(transmission + scattered, scattered, layers)
 
 
 def exchange(

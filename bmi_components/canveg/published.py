@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bmi_components.canveg.air import buoyancy_factor_published, profile, stability
+from bmi_components.canveg.air import buoyancy_factor_published, profile, profiles, stability
 from bmi_components.canveg.air_flow import gas_expansion, leaf_resistances_published
 from bmi_components.canveg.fluxes import Fluxes, Profiles
 from bmi_components.canveg.leaf_energy import LeafAirState, balance_published, vapour_resistance
@@ -16,7 +16,7 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate_published, biochemistry
-from bmi_components.canveg.rows import row_max
+from bmi_components.canveg.rows import row_max, row_sums
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil import make_column
 from bmi_components.canveg.soil_respiration import (
@@ -305,10 +305,9 @@ def _iteration(
     near = matrix[:, : layers + 1]
     sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
 
-    temperature = profile(weather.air_temperature, unknowns.heat, near)
-    vapour_pressure = profile(weather.vapour_pressure, unknowns.vapour, near)
-    co2 = profile(weather.co2, unknowns.co2, near)
-    temperature, vapour_pressure, co2 = settled((temperature, vapour_pressure, co2))
+    temperature, vapour_pressure, co2 = settled(
+        profiles(weather, (unknowns.heat, unknowns.vapour, unknowns.co2), near)
+    )
 
     # longwave
     leaf = unknowns.leaf
@@ -374,8 +373,8 @@ def _iteration(
     def by_layer(values: Array) -> Array:
         return of_both_classes(sunlit, values)
 
-    def canopy(values: Array) -> Array:
-        return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
+    def canopy(*values: Array) -> tuple[Array, ...]:
+        return tuple(total * around.leaf_area for total in row_sums(*map(by_layer, values)))
 
     soil = settled(
         _surface(
@@ -420,8 +419,10 @@ def _iteration(
     molar_density = weather.molar_density * (AIR_MOLAR_MASS / 44.0)
     carbon = sources(-assimilated.assimilation, respiration, molar_density)
 
-    net_assimilation, dark = canopy(assimilated.assimilation), canopy(rates.dark_respiration)
-    obukhov = stability(canopy(energy.sensible_heat), weather, site.measurement_height, clipped=True)
+    net_assimilation, dark, sensible = canopy(
+        assimilated.assimilation, rates.dark_respiration, energy.sensible_heat
+    )
+    obukhov = stability(sensible, weather, site.measurement_height, clipped=True)
     change = jnp.maximum(
         jnp.max(row_max(jnp.abs(energy.temperature - leaf)), axis=-1),
         jnp.abs(soil.surface - unknowns.surface),
@@ -462,10 +463,12 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
     def by_layer(values: Array) -> Array:
         return of_both_classes(sunlit, values)
 
-    def canopy(values: Array) -> Array:
-        return jnp.sum(by_layer(values), axis=-1) * around.leaf_area
+    def canopy(*values: Array) -> tuple[Array, ...]:
+        return tuple(total * around.leaf_area for total in row_sums(*map(by_layer, values)))
 
-    leaf_latent, leaf_sensible, leaf_net = canopy(found.latent), canopy(found.sensible), canopy(found.net)
+    leaf_latent, leaf_sensible, leaf_net, conductance, warmth = canopy(
+        found.latent, found.sensible, found.net, found.conductance, last.leaf
+    )
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
     return Fluxes(
@@ -477,7 +480,7 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
         gross_primary_production=last.gross,
         soil_respiration=found.respiration,
         dark_respiration=last.dark,
-        canopy_conductance=canopy(found.conductance),
+        canopy_conductance=conductance,
         canopy_latent_heat=leaf_latent,
         canopy_sensible_heat=leaf_sensible,
         canopy_net_radiation=leaf_net,
@@ -485,7 +488,7 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
         soil_sensible_heat=found.soil_sensible,
         soil_net_radiation=found.soil_net,
         soil_surface_temperature=last.surface,
-        canopy_temperature=canopy(last.leaf) / (around.leaf_area * options.layers),
+        canopy_temperature=warmth / (around.leaf_area * options.layers),
         absorbed_radiation=around.net_shortwave + found.longwave_down - found.longwave_up,
         reflected_shortwave=around.reflected_shortwave,
         outgoing_longwave=found.longwave_up,
@@ -494,9 +497,7 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
         residual=found.change,
         converged=(found.change < CONVERGED).astype(net.dtype),
         profiles=Profiles(
-            air_temperature=profile(weather.air_temperature, last.heat, matrix),
-            vapour_pressure=profile(weather.vapour_pressure, last.vapour, matrix),
-            co2=profile(weather.co2, last.co2, matrix),
+            *profiles(weather, (last.heat, last.vapour, last.co2), matrix),
             sunlit_fraction=around.sunlit,
             sunlit_temperature=last.leaf[..., 0, :],
             shaded_temperature=last.leaf[..., 1, :],

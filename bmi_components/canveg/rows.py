@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from bmi_components.canveg.settled import settled
 
-__all__ = ["row_max", "row_products"]
+__all__ = ["row_max", "row_products", "row_sums"]
 
 Array = Any
 
@@ -24,6 +24,15 @@ def row_max(values: Array) -> Array:
     return jnp.max(values, axis=-1)
 
 
+def row_sums(*rows: Array) -> tuple[Array, ...]:
+    """Return the sums along the last axis of arrays of one shape."""
+    if rows[0].shape[-1] == 1:
+        return tuple(row[..., 0] for row in rows)
+    # one product with a vector takes less time, and much less to compile, than a sum for each
+    joined = settled(jnp.stack(rows))
+    return tuple(joined @ jnp.ones(joined.shape[-1], joined.dtype))
+
+
 def row_products(*pairs: tuple[Array, Array]) -> tuple[Array, ...]:
     """Return the scalar product of each row of the two arrays of each pair; all of one shape."""
     length = pairs[0][0].shape[-1]
@@ -36,6 +45,4 @@ def row_products(*pairs: tuple[Array, Array]) -> tuple[Array, ...]:
 
     if width < FOLDS:
         return tuple(jnp.sum(first * second, axis=-1) for first, second in pairs)
-    # one product with a vector takes less time than a sum for each pair
-    sums = settled(jnp.stack([folded(first * second) for first, second in pairs]))
-    return tuple(sums @ jnp.ones(width, sums.dtype))
+    return row_sums(*(folded(first * second) for first, second in pairs))

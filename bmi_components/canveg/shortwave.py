@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from bmi_components.canveg.layers import make_stack, propagate
+from bmi_components.canveg.layers import Stack, propagate
 
 __all__ = ["Band", "Beam", "make_beam", "transfer"]
 
@@ -90,14 +90,13 @@ def transfer(
     direct: Array,
     diffuse: Array,
     beam: Beam,
-    transmission: Array,
+    stack: Stack,
     exposure: Array,
     leaf: tuple[Array, Array],
     soil_reflectance: Array,
-    *,
-    single_sweep: bool,
+    swept: Array | None = None,
 ) -> Band:
-    """Return the light of one band.
+    """Return the light of one band, or of several along a leading axis.
 
     Parameters
     ----------
@@ -105,44 +104,35 @@ def transfer(
         What comes in.
     beam
         How direct light passes.
-    transmission
-        Share of diffuse light that passes a layer untouched.
+    stack
+        How diffuse light passes; in one sweep it returns nothing.
     exposure
         What a leaf takes of the diffuse light of its layer, per area of leaf (1 in the published model).
     leaf
         Reflectance and transmittance of a leaf.
     soil_reflectance
         Of the soil.
-    single_sweep
-        Whether to sweep once (published) instead of solving: after Norman (1979), upward light moves a layer per sweep.
+    swept
+        None to solve. To sweep once (published): the share of diffuse light that a layer returns. After Norman (1979),
+        upward light moves a layer per sweep.
     """
     reflectance, transmittance = leaf
     absorptance = (1.0 - reflectance - transmittance)[..., None]
     incoming = direct + diffuse
-    if single_sweep:
+    if swept is not None:
         direct = incoming * (direct / jnp.maximum(incoming, 0.01))
         diffuse = incoming - direct
-    forward = transmission + (1.0 - transmission) * transmittance
-    backward = (1.0 - transmission) * reflectance
     stopped = direct[..., None] * beam.intercepted
     source_down = stopped * jnp.asarray(transmittance)[..., None]
     source_up = stopped * jnp.asarray(reflectance)[..., None]
     at_level = direct[..., None] * beam.level
-    if single_sweep:
+    if swept is not None:
         # one sweep downwards that meets no upward light is the solution of layers that reflect nothing
-        down = propagate(
-            make_stack(forward, 0.0 * backward, stopped.shape[-1]),
-            source_down,
-            0.0 * source_up,
-            diffuse,
-            0.0,
-            0.0 * diffuse,
-        ).down
+        down = propagate(stack, source_down, 0.0 * source_up, diffuse, 0.0, 0.0 * diffuse).down
         bottom = ((down[..., 0] + at_level[..., 0]) * soil_reflectance)[..., None]
-        up = jnp.concatenate([bottom, down[..., 1:] * backward[..., None] + source_up], axis=-1)
+        up = jnp.concatenate([bottom, down[..., 1:] * swept[..., None] + source_up], axis=-1)
         seen = down[..., :-1] + up[..., :-1]
     else:
-        stack = make_stack(forward, backward, stopped.shape[-1])
         down, up = propagate(
             stack, source_down, source_up, diffuse, soil_reflectance, soil_reflectance * at_level[..., 0]
         )

@@ -51,7 +51,8 @@ class SoilSeries:
         self.modes, self.amplitudes = column.free_modes, column.free_amplitudes
         heat, depth = around.soil, jnp.asarray(site.soil_depth)
         rates = (2.0 * heat.conductivity / (heat.capacity * depth * depth))[..., None] * column.free_rates
-        fading = jnp.exp(-rates * options.time_step)
+        ageing = rates * options.time_step
+        fading = jnp.exp(-ageing)
         entry = self.amplitudes[:, 0] * 2.0 / column.capacity[0]
         entry = (1.0 - fading) / rates * entry / (heat.capacity * depth)[..., None]
         self.resistance = entry @ self.modes[0]
@@ -61,14 +62,19 @@ class SoilSeries:
         self.steps = bottom.shape[0]
         self.block = -(-self.steps // -(-self.steps // LONGEST_BLOCK))
         self.first_bottom, self.bottom = bottom[0], self._blocked(bottom)
-        age = jnp.cumsum(self._blocked(rates * options.time_step), axis=2)
-        self.fading = jnp.exp(-age)
-        kept = jnp.exp(-jnp.maximum(age[..., :, None, :] - age[..., None, :, :], 0.0))
-        kept = kept * np.tril(np.ones((self.block, self.block)))[..., None]
+        if self.block == 1:  # a step alone
+            self.fading = self._blocked(fading)
+            kept = jnp.ones_like(self.fading)[..., None, :]
+        else:
+            age = jnp.cumsum(self._blocked(ageing), axis=2)
+            self.fading = jnp.exp(-age)
+            kept = jnp.exp(-jnp.maximum(age[..., :, None, :] - age[..., None, :, :], 0.0))
+            kept = kept * np.tril(np.ones((self.block, self.block)))[..., None]
         lost = self._blocked(fading * falls[..., None]) * self.amplitudes.sum(axis=1)
         self.given = kept * self._blocked(entry)[..., None, :, :]
         self.sinking = jnp.einsum("bslem,bsem->bslm", kept, lost)
-        self.to_surface, self.to_deepest = self.given @ self.modes[0], self.given @ self.modes[-1]
+        ends = self.given @ self.modes[[0, -1]].T
+        self.to_surface, self.to_deepest = ends[..., 0], ends[..., 1]
 
     def _blocked(self, values: Array) -> Array:
         """Return values ``[time, site, ...]`` as ``[block, site, step, ...]``, filled up with the last step's."""

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 
 from bmi_components.canveg.air_flow import wind_profile
 from bmi_components.canveg.forcing import Forcing
-from bmi_components.canveg.layers import Stack
+from bmi_components.canveg.layers import Stack, make_stack
 from bmi_components.canveg.leaf_angles import diffuse_transmission, projection
-from bmi_components.canveg.longwave import longwave_stack
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
 from bmi_components.canveg.settled import settled
@@ -141,21 +140,32 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
     exposure = jnp.ones_like(transmission) if published else (1.0 - transmission) / leaf_area
     beam = settled(make_beam(leaf_area, p.clumping, shadow, sine, options.layers, by_level=published))
 
-    def band(direct: Array, diffuse: Array, leaf: tuple[Array, Array], soil: Array) -> Band:
-        return transfer(direct, diffuse, beam, transmission, exposure, leaf, soil, single_sweep=published)
+    def banded(*values: Array) -> Array:
+        """Return properties in several bands, ``[band, 1, ..., 1]`` or ``[band, ..., site]``."""
+        joined = jnp.stack(jnp.broadcast_arrays(*values))
+        return joined.reshape(len(values), *(1,) * (sine.ndim - joined.ndim + 1), *joined.shape[1:])
 
-    par = band(
-        sunlight.par_beam,
-        sunlight.par_diffuse,
-        (p.par_reflectance, p.par_transmittance),
-        p.par_soil_reflectance,
+    # visible light, near infrared, and longwave, of which leaves scatter what they do not absorb, half to either side
+    scattered = 0.5 * (1.0 - p.leaf_emissivity)
+    reflectance = banded(p.par_reflectance, p.nir_reflectance, scattered)
+    transmittance = banded(p.par_transmittance, p.nir_transmittance, scattered)
+    forward = transmission + (1.0 - transmission) * transmittance
+    backward = (1.0 - transmission) * reflectance
+    swept = backward[:2] if published else None
+    if published:
+        backward = backward.at[:2].set(0.0)
+    stack = make_stack(forward, backward, options.layers)
+    bands = transfer(
+        jnp.stack([sunlight.par_beam, sunlight.nir_beam]),
+        jnp.stack([sunlight.par_diffuse, sunlight.nir_diffuse]),
+        beam,
+        Stack(*(values[:2] for values in stack)),
+        exposure,
+        (reflectance[:2], transmittance[:2]),
+        banded(p.par_soil_reflectance, p.nir_soil_reflectance),
+        swept,
     )
-    nir = band(
-        sunlight.nir_beam,
-        sunlight.nir_diffuse,
-        (p.nir_reflectance, p.nir_transmittance),
-        p.nir_soil_reflectance,
-    )
+    par, nir = (Band(*(values[band] for values in bands)) for band in (0, 1))
 
     def at(level: int, sign: float = -1.0) -> Array:
         visible, near = (
@@ -176,7 +186,7 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         sky=sky_longwave(weather, sunlight.clearness),
         transmission=transmission,
         exposure=exposure,
-        longwave=longwave_stack(transmission, p.leaf_emissivity, options.layers),
+        longwave=Stack(*(values[2] for values in stack)),
         wind=wind_profile(
             weather.wind_speed,
             site.canopy_height,
