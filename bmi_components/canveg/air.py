@@ -72,7 +72,7 @@ def profile(reference: Array, sources: Array, departures: Array) -> Array:
     return reference[..., None] + sources @ departures
 
 
-def profiles(weather: Weather, sources: Sequence[Array], departures: Array) -> tuple[Array, ...]:
+def profiles(weather: Weather, sources: Sequence[Array], departures: Array) -> tuple[Array, Array, Array]:
     """Return temperature, vapour pressure and CO2 of the air, ``[..., row]`` each; see `profile`.
 
     Parameters
@@ -85,4 +85,5 @@ def profiles(weather: Weather, sources: Sequence[Array], departures: Array) -> t
         As of `profile`.
     """
     top = jnp.stack([weather.air_temperature, weather.vapour_pressure, weather.co2])
-    return tuple(profile(top, jnp.stack(sources), departures))
+    temperature, vapour_pressure, co2 = profile(top, jnp.stack(sources), departures)
+    return temperature, vapour_pressure, co2

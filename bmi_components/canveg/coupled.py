@@ -403,6 +403,7 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
     gross = assimilation + dark
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
+    temperature, vapour_pressure, co2 = profiles(weather, found.sources, canopy.mixing.departures)
     return Fluxes(
         latent_heat=latent,
         sensible_heat=sensible,
@@ -430,7 +431,9 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
         residual=residual,
         converged=(residual <= (1000.0 if net.dtype == jnp.float32 else 10.0) * TOLERANCE).astype(net.dtype),
         profiles=Profiles(
-            *profiles(weather, found.sources, canopy.mixing.departures),
+            air_temperature=temperature,
+            vapour_pressure=vapour_pressure,
+            co2=co2,
             sunlit_fraction=around.sunlit,
             sunlit_temperature=leaves.temperature[..., 0, :],
             shaded_temperature=leaves.temperature[..., 1, :],

@@ -471,6 +471,7 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
     )
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible
+    temperature, vapour_pressure, co2 = profiles(weather, (last.heat, last.vapour, last.co2), matrix)
     return Fluxes(
         latent_heat=latent,
         sensible_heat=sensible,
@@ -497,7 +498,9 @@ def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknow
         residual=found.change,
         converged=(found.change < CONVERGED).astype(net.dtype),
         profiles=Profiles(
-            *profiles(weather, (last.heat, last.vapour, last.co2), matrix),
+            air_temperature=temperature,
+            vapour_pressure=vapour_pressure,
+            co2=co2,
             sunlit_fraction=around.sunlit,
             sunlit_temperature=last.leaf[..., 0, :],
             shaded_temperature=last.leaf[..., 1, :],

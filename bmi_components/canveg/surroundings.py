@@ -14,8 +14,8 @@ from bmi_components.canveg.leaf_angles import diffuse_transmission, projection
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
 from bmi_components.canveg.settled import settled
-from bmi_components.canveg.shortwave import Band, make_beam, transfer
-from bmi_components.canveg.sky import divide, sky_longwave
+from bmi_components.canveg.shortwave import Band, Beam, make_beam, transfer
+from bmi_components.canveg.sky import Sunlight, divide, sky_longwave
 from bmi_components.canveg.soil import SoilHeat, soil_heat, surface_resistance
 from bmi_components.canveg.sun import circle, sine_of_elevation
 from bmi_components.canveg.weather import PHOTONS_PER_JOULE, Weather, prepare
@@ -103,6 +103,40 @@ def _from_zenith(sine: Array, rounded: bool) -> tuple[Array, Array]:
     )
 
 
+def _bands(
+    p: Parameters, sunlight: Sunlight, beam: Beam, transmission: Array, exposure: Array, *, one_sweep: bool
+) -> tuple[Band, Band, Stack]:
+    """Return visible light and near infrared in the canopy, and how its layers pass longwave; all bands together."""
+
+    def banded(*values: Array) -> Array:
+        """Return properties in several bands, ``[band, 1, ..., 1]`` or ``[band, ..., site]``."""
+        joined = jnp.stack(jnp.broadcast_arrays(*values))
+        return joined.reshape(len(values), *(1,) * (transmission.ndim - joined.ndim + 1), *joined.shape[1:])
+
+    # of longwave leaves scatter what they do not absorb, half of it to either side
+    scattered = 0.5 * (1.0 - p.leaf_emissivity)
+    reflectance = banded(p.par_reflectance, p.nir_reflectance, scattered)
+    transmittance = banded(p.par_transmittance, p.nir_transmittance, scattered)
+    forward = transmission + (1.0 - transmission) * transmittance
+    backward = (1.0 - transmission) * reflectance
+    swept = backward[:2] if one_sweep else None
+    if one_sweep:
+        backward = backward.at[:2].set(0.0)
+    stack = make_stack(forward, backward, beam.sunlit.shape[-1])
+    light = transfer(
+        jnp.stack([sunlight.par_beam, sunlight.nir_beam]),
+        jnp.stack([sunlight.par_diffuse, sunlight.nir_diffuse]),
+        beam,
+        Stack(*(values[:2] for values in stack)),
+        exposure,
+        (reflectance[:2], transmittance[:2]),
+        banded(p.par_soil_reflectance, p.nir_soil_reflectance),
+        swept,
+    )
+    par, nir = (Band(*(values[band] for values in light)) for band in (0, 1))
+    return par, nir, Stack(*(values[2] for values in stack))
+
+
 def surroundings(options: Options, site: Site, parameters: Parameters, forcing: Forcing) -> Surroundings:
     """Return everything that is settled before the coupled balances are solved.
 
@@ -140,32 +174,7 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
     exposure = jnp.ones_like(transmission) if published else (1.0 - transmission) / leaf_area
     beam = settled(make_beam(leaf_area, p.clumping, shadow, sine, options.layers, by_level=published))
 
-    def banded(*values: Array) -> Array:
-        """Return properties in several bands, ``[band, 1, ..., 1]`` or ``[band, ..., site]``."""
-        joined = jnp.stack(jnp.broadcast_arrays(*values))
-        return joined.reshape(len(values), *(1,) * (sine.ndim - joined.ndim + 1), *joined.shape[1:])
-
-    # visible light, near infrared, and longwave, of which leaves scatter what they do not absorb, half to either side
-    scattered = 0.5 * (1.0 - p.leaf_emissivity)
-    reflectance = banded(p.par_reflectance, p.nir_reflectance, scattered)
-    transmittance = banded(p.par_transmittance, p.nir_transmittance, scattered)
-    forward = transmission + (1.0 - transmission) * transmittance
-    backward = (1.0 - transmission) * reflectance
-    swept = backward[:2] if published else None
-    if published:
-        backward = backward.at[:2].set(0.0)
-    stack = make_stack(forward, backward, options.layers)
-    bands = transfer(
-        jnp.stack([sunlight.par_beam, sunlight.nir_beam]),
-        jnp.stack([sunlight.par_diffuse, sunlight.nir_diffuse]),
-        beam,
-        Stack(*(values[:2] for values in stack)),
-        exposure,
-        (reflectance[:2], transmittance[:2]),
-        banded(p.par_soil_reflectance, p.nir_soil_reflectance),
-        swept,
-    )
-    par, nir = (Band(*(values[band] for values in bands)) for band in (0, 1))
+    par, nir, longwave = _bands(parameters, sunlight, beam, transmission, exposure, one_sweep=published)
 
     def at(level: int, sign: float = -1.0) -> Array:
         visible, near = (
@@ -186,7 +195,7 @@ def surroundings(options: Options, site: Site, parameters: Parameters, forcing: 
         sky=sky_longwave(weather, sunlight.clearness),
         transmission=transmission,
         exposure=exposure,
-        longwave=Stack(*(values[2] for values in stack)),
+        longwave=longwave,
         wind=wind_profile(
             weather.wind_speed,
             site.canopy_height,

@@ -11,7 +11,7 @@ import pytest
 
 from bmi_components.canveg.fixed_point import fixed_point
 from bmi_components.canveg.pointwise import pointwise
-from bmi_components.canveg.rows import row_max, row_products
+from bmi_components.canveg.rows import row_max, row_products, row_sums
 from bmi_components.jax_precision import jax_precision
 
 Array = Any
@@ -28,6 +28,9 @@ def test_rows_are_summed_and_searched(length: int) -> None:
     values = np.random.default_rng(length).normal(size=(2, 5, length))
     first, second = jnp.asarray(values), jnp.asarray(values[..., ::-1] - 1.0)
     np.testing.assert_array_equal(row_max(first), values.max(axis=-1))
+    totals = row_sums(first, second)
+    np.testing.assert_allclose(totals[0], values.sum(axis=-1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(totals[1], np.asarray(second).sum(axis=-1), rtol=1e-12, atol=1e-12)
     found = row_products((first, first), (first, second))
     np.testing.assert_allclose(found[0], (values * values).sum(axis=-1), rtol=1e-13)
     np.testing.assert_allclose(found[1], (values * np.asarray(second)).sum(axis=-1), rtol=1e-12, atol=1e-12)
