@@ -80,7 +80,7 @@ def profiles(weather: Weather, sources: Sequence[Array], departures: Array) -> t
     weather
         At the top.
     sources
-        Of the three.
+        Of the three, each as of `profile`.
     departures
         As of `profile`.
     """

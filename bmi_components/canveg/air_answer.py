@@ -256,9 +256,10 @@ def _answer_to_soil(mixing: Mixing, balanced: Pairs, gains: Gains, soil: SoilBel
         balanced.second_of_second * vapour,
     )
     p, q, r, t = over = Pairs(*(jnp.stack(answers) @ mixing.modes[soil.felt]))
-    sensible, latent, per_pascal, losing = soil.response
+    ground = soil.response
+    sensible, latent, per_pascal = ground.sensible, ground.latent, ground.per_pascal
     held = Pairs(1.0 + p * sensible, q * per_pascal, r * sensible, 1.0 + t * per_pascal).inverse()
     air, moisture = held.of(*over.of(sensible, latent))
     # what the air gives back leaves less to be lost
-    leaving = losing - sensible * air - per_pascal * moisture
+    leaving = ground.leaving - sensible * air - per_pascal * moisture
     return _AnswerToSoil(answers, held, air, moisture, leaving)

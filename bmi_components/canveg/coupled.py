@@ -30,7 +30,6 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.pointwise import pointwise
-from bmi_components.canveg.rows import row_sums
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil_respiration import (
     respiration_of_alfalfa,
@@ -39,7 +38,7 @@ from bmi_components.canveg.soil_respiration import (
 )
 from bmi_components.canveg.soil_series import SoilSeries
 from bmi_components.canveg.soil_surface import AirOverSoil, SurfaceHeat, felt_layer, surface_heat
-from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
+from bmi_components.canveg.surroundings import Surroundings, leaf_totals, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import latent_heat_of_vaporisation
 from bmi_components.canveg.weather import AIR_HEAT_CAPACITY, STEFAN_BOLTZMANN
 
@@ -185,8 +184,7 @@ class _Canopy:
         weather = around.weather
         self.column = SoilSeries(options, site, around)
         self.first = self.column.before_the_first(earlier, started)
-        self.sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
-        self.area = self.sunlit * around.leaf_area[..., None, None]
+        self.sunlit, self.area = around.classes, around.areas
         self.kelvin = weather.air_temperature
         self.vaporise = latent_heat_of_vaporisation(self.kelvin, frozen_quirk=False)
         # leaves of one layer see leaves like themselves: what they emit is not all lost
@@ -276,7 +274,9 @@ class _Canopy:
         )
         change = new_surface - surface
         ground = jax.tree.map(lambda value, slope: value + slope * change, ground, rate)
-        net_assimilation, dark, sensible = self.totals(leaves.assimilation, leaves.dark, leaves.sensible)
+        net_assimilation, dark, sensible = leaf_totals(
+            self.area, leaves.assimilation, leaves.dark, leaves.sensible
+        )
         respiration = self._respiration(deepest, net_assimilation + dark, dark)
 
         # air
@@ -369,7 +369,8 @@ class _Canopy:
 
     def _responses(self, leaves: LeafResponse) -> LayerResponse:
         """Return how the fluxes of a mean layer's leaves, which stay in balance, answer the air around them."""
-        totals = self.totals(
+        totals = leaf_totals(
+            self.area,
             leaves.transfer * (leaves.by_air - 1.0),
             leaves.transfer * leaves.by_vapour,
             leaves.evaporation * leaves.by_air,
@@ -377,10 +378,6 @@ class _Canopy:
             leaves.sensitivity,
         )
         return LayerResponse(*(total / self.options.layers for total in totals))
-
-    def totals(self, *values: Array) -> tuple[Array, ...]:
-        """Return what leaves have in all, per area of ground, of values per area of leaf, ``[..., 2, layer]``."""
-        return row_sums(*(of_both_classes(self.area, of_leaf) for of_leaf in values))
 
 
 def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -> Fluxes:
@@ -390,7 +387,8 @@ def _fluxes(options: Options, canopy: _Canopy, found: _Found, residual: Array) -
     def by_layer(values: Array) -> Array:
         return of_both_classes(canopy.sunlit, values)
 
-    assimilation, dark, leaf_latent, leaf_sensible, leaf_net, conductance, warmth = canopy.totals(
+    assimilation, dark, leaf_latent, leaf_sensible, leaf_net, conductance, warmth = leaf_totals(
+        canopy.area,
         leaves.assimilation,
         leaves.dark,
         leaves.latent,

@@ -24,7 +24,7 @@ def exchange(
     Parameters
     ----------
     stack
-        The layers.
+        The layers, whose leaves scatter what they do not absorb, half of it to either side (`surroundings`).
     emission
         Of each layer, to either side, W m-2, ``[..., layer]``.
     sky

@@ -16,7 +16,7 @@ from bmi_components.canveg.mixing import Mixing
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import Parameters
 from bmi_components.canveg.photosynthesis import LeafAir, assimilate_published, biochemistry
-from bmi_components.canveg.rows import row_max, row_sums
+from bmi_components.canveg.rows import row_max
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.soil import make_column
 from bmi_components.canveg.soil_respiration import (
@@ -25,7 +25,7 @@ from bmi_components.canveg.soil_respiration import (
     respiration_q10,
 )
 from bmi_components.canveg.stomata import conductance_slope, steepest_slope
-from bmi_components.canveg.surroundings import Surroundings, of_both_classes, of_leaves
+from bmi_components.canveg.surroundings import Surroundings, leaf_totals, of_both_classes, of_leaves
 from bmi_components.canveg.thermodynamics import (
     latent_heat_of_vaporisation,
     log_temperature,
@@ -303,7 +303,7 @@ def _iteration(
     weather, layers = around.weather, options.layers
     p, each = parameters, of_leaves(parameters, 2)
     near = matrix[:, : layers + 1]
-    sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
+    sunlit = around.classes
 
     temperature, vapour_pressure, co2 = settled(
         profiles(weather, (unknowns.heat, unknowns.vapour, unknowns.co2), near)
@@ -370,12 +370,6 @@ def _iteration(
         )
     )
 
-    def by_layer(values: Array) -> Array:
-        return of_both_classes(sunlit, values)
-
-    def canopy(*values: Array) -> tuple[Array, ...]:
-        return tuple(total * around.leaf_area for total in row_sums(*map(by_layer, values)))
-
     soil = settled(
         _surface(
             p,
@@ -404,7 +398,7 @@ def _iteration(
 
     def sources(leaves: Array, ground: Array, capacity: Array) -> Array:
         scale = 1.0 / (weather.friction_velocity * capacity)
-        per_ground = by_layer(leaves) * (around.leaf_area * factor * scale)[..., None]
+        per_ground = of_both_classes(sunlit, leaves) * (around.leaf_area * factor * scale)[..., None]
         return jnp.concatenate([per_ground, (ground * scale)[..., None]], axis=-1)
 
     def relax(new: Array, old: Array) -> Array:
@@ -419,8 +413,8 @@ def _iteration(
     molar_density = weather.molar_density * (AIR_MOLAR_MASS / 44.0)
     carbon = sources(-assimilated.assimilation, respiration, molar_density)
 
-    net_assimilation, dark, sensible = canopy(
-        assimilated.assimilation, rates.dark_respiration, energy.sensible_heat
+    net_assimilation, dark, sensible = leaf_totals(
+        around.areas, assimilated.assimilation, rates.dark_respiration, energy.sensible_heat
     )
     obukhov = stability(sensible, weather, site.measurement_height, clipped=True)
     change = jnp.maximum(
@@ -458,16 +452,13 @@ def _iteration(
 def _fluxes(options: Options, matrix: Array, around: Surroundings, last: _Unknowns) -> Fluxes:
     """Return what the last iteration means above the canopy."""
     weather, found = around.weather, last.found
-    sunlit = jnp.stack([around.sunlit, 1.0 - around.sunlit], axis=-2)
+    sunlit = around.classes
 
     def by_layer(values: Array) -> Array:
         return of_both_classes(sunlit, values)
 
-    def canopy(*values: Array) -> tuple[Array, ...]:
-        return tuple(total * around.leaf_area for total in row_sums(*map(by_layer, values)))
-
-    leaf_latent, leaf_sensible, leaf_net, conductance, warmth = canopy(
-        found.latent, found.sensible, found.net, found.conductance, last.leaf
+    leaf_latent, leaf_sensible, leaf_net, conductance, warmth = leaf_totals(
+        around.areas, found.latent, found.sensible, found.net, found.conductance, last.leaf
     )
     net = leaf_net + found.soil_net
     latent, sensible = leaf_latent + found.soil_latent, leaf_sensible + found.soil_sensible

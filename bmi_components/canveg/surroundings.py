@@ -13,6 +13,7 @@ from bmi_components.canveg.layers import Stack, make_stack
 from bmi_components.canveg.leaf_angles import diffuse_transmission, projection
 from bmi_components.canveg.options import Options, Site
 from bmi_components.canveg.parameters import TABLE, Parameters
+from bmi_components.canveg.rows import row_sums
 from bmi_components.canveg.settled import settled
 from bmi_components.canveg.shortwave import Band, Beam, make_beam, transfer
 from bmi_components.canveg.sky import Sunlight, divide, sky_longwave
@@ -20,7 +21,7 @@ from bmi_components.canveg.soil import SoilHeat, soil_heat, surface_resistance
 from bmi_components.canveg.sun import circle, sine_of_elevation
 from bmi_components.canveg.weather import PHOTONS_PER_JOULE, Weather, prepare
 
-__all__ = ["Surroundings", "of_both_classes", "of_leaves", "surroundings"]
+__all__ = ["Surroundings", "leaf_totals", "of_both_classes", "of_leaves", "surroundings"]
 
 Array = Any
 
@@ -79,6 +80,16 @@ class Surroundings(NamedTuple):
     soil: SoilHeat
     surface_resistance: Array
 
+    @property
+    def classes(self) -> Array:
+        """Fractions of each layer's leaves in sun and shade, ``[..., 2, layer]``."""
+        return jnp.stack([self.sunlit, 1.0 - self.sunlit], axis=-2)
+
+    @property
+    def areas(self) -> Array:
+        """Leaf area of each layer in sun and shade, m2 m-2, ``[..., 2, layer]``."""
+        return self.classes * self.leaf_area[..., None, None]
+
 
 def of_leaves(parameters: Parameters, axes: int) -> Parameters:
     """Return parameters that broadcast against arrays with ``axes`` more axes than one value per site."""
@@ -91,6 +102,19 @@ def of_both_classes(share: Array, values: Array) -> Array:
     """Return the sum over sunlit and shaded leaves of values times a share of each, ``[..., 2, layer]``."""
     # a sum over an axis would go to a library; this becomes part of the loops around it
     return share[..., 0, :] * values[..., 0, :] + share[..., 1, :] * values[..., 1, :]
+
+
+def leaf_totals(areas: Array, *values: Array) -> tuple[Array, ...]:
+    """Return what all leaves have together per area of ground, ``[...]``, of values per area of leaf.
+
+    Parameters
+    ----------
+    areas
+        `Surroundings.areas`.
+    values
+        ``[..., 2, layer]``.
+    """
+    return row_sums(*(of_both_classes(areas, of_leaf) for of_leaf in values))
 
 
 def _from_zenith(sine: Array, rounded: bool) -> tuple[Array, Array]:
@@ -119,9 +143,9 @@ def _bands(
     transmittance = banded(p.par_transmittance, p.nir_transmittance, scattered)
     forward = transmission + (1.0 - transmission) * transmittance
     backward = (1.0 - transmission) * reflectance
-    swept = backward[:2] if one_sweep else None
+    swept = None
     if one_sweep:
-        backward = backward.at[:2].set(0.0)
+        swept, backward = backward[:2], backward.at[:2].set(0.0)
     stack = make_stack(forward, backward, beam.sunlit.shape[-1])
     light = transfer(
         jnp.stack([sunlight.par_beam, sunlight.nir_beam]),
